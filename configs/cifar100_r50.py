@@ -1,0 +1,71 @@
+"""CIFAR-100 with an ImageNet ResNet-50: 50 tensors train, mixup, warm restarts, strong augmentation from epoch 30.
+
+A coursework report's best run (validation accuracy about 75 %, its loss about 1.6). All parameters are frozen but the
+last 50 of the original network's 161 tensors (layer3.4, layer3.5, layer4); the head is Dropout → BatchNorm1d → Linear;
+BatchNorm statistics are updated everywhere. `:as_run` is what the author's program really did: 100 epochs, early
+stopping on validation accuracy, and the strong augmentation never took effect.
+
+Not run to the end here: it needs a GPU and torchvision's weights file.
+"""
+
+import dataclasses
+
+from imgcls_jax import config as c
+
+
+def get_config(variant: str = "") -> c.Config:
+    strong = dict(from_epoch=30)
+    config = c.Config(
+        name="cifar100_r50",
+        data=c.Data(
+            source=c.TFDS("cifar100", train="train", validation=None, test="test"),
+            validation_share=0.2,
+            split_seed=42,
+            canvas=c.Canvas(256, 256),
+            image_size=(224, 224),
+            mean=(0.485, 0.456, 0.406),
+            std=(0.229, 0.224, 0.225),
+        ),
+        augment=(
+            c.PadCrop(4),
+            c.HorizontalFlip(),
+            c.Rotation(15, **strong),
+            c.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1, **strong),
+            c.RandomErasing(p=0.4, scale=(0.02, 0.33), **strong),
+            c.Mixup(0.5),
+        ),
+        model=c.ResNet("resnet50", head=c.Head(dropout=0.5, batch_norm=True)),
+        transfer=c.Transfer(init_from="torchvision/resnet50.IMAGENET1K_V2", replace=("head.*",), train_last=50),
+        loss=c.CrossEntropy(label_smoothing=0.1),
+        optim=c.Optim(
+            optimizer=c.AdamW(weight_decay=1e-4),
+            schedule=c.Schedule(
+                peak=1e-3,
+                per="epoch",
+                warmup_epochs=5,
+                warmup_from=0.1,
+                shape=c.CosineRestarts(first=10, multiply=2),
+            ),
+            clip=c.Clip("global_norm", 1.0),
+            decay_norm_and_bias=True,
+        ),
+        batch_size=32,
+        epochs=200,
+        precision="bf16",
+        seed=42,
+        best=c.Best("loss"),
+        early_stopping=c.EarlyStopping(patience=40),
+    )
+    match variant:
+        case "":
+            return config
+        case "as_run":
+            return dataclasses.replace(
+                config,
+                name="cifar100_r50_as_run",
+                augment=(c.PadCrop(4), c.HorizontalFlip(), c.Mixup(0.5)),
+                epochs=100,
+                best=c.Best("top1"),
+            )
+        case _:
+            raise c.UnknownVariant(variant, "as_run")

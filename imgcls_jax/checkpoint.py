@@ -1,0 +1,71 @@
+"""Orbax checkpoints of a run: the latest and the best, saved in the background and atomically.
+
+A checkpoint is a folder WORKDIR/checkpoints/STEP with two items: `state`, the arrays of the TrainState, and `run`, a
+JSON document with everything else that resuming or using the model needs: how far the loop was, its history, the best
+epoch so far, and the model's card (class names, preprocessing, config).
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from imgcls_jax.errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one work directory.
+
+    A save first removes what is neither the latest finished checkpoint nor the best one, so that at every moment, a
+    kill included, the newest finished checkpoint and the best one are on disk.
+    """
+
+    def __init__(self, folder: Path):
+        # Unfinished checkpoints of a killed run lie under temporary names; the manager clears them away.
+        self._manager = ocp.CheckpointManager(
+            folder.absolute(),
+            item_names=("state", "run"),
+            options=ocp.CheckpointManagerOptions(max_to_keep=None, cleanup_tmp_directories=True),
+        )
+
+    def latest(self) -> int | None:
+        """Step of the newest finished checkpoint."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: Any, run: dict[str, Any], *, best: int | None) -> None:
+        """Save in the background; `best` is the step of the best checkpoint, which stays."""
+        self._manager.wait_until_finished()
+        keep = {self._manager.latest_step(), best, step}
+        for old in self._manager.all_steps():
+            if old not in keep:
+                self._manager.delete(old)
+        self._manager.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run))
+        )
+
+    def run(self, step: int) -> dict[str, Any]:
+        """The JSON document of a checkpoint."""
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore())).run
+        except (ValueError, OSError, KeyError) as error:
+            raise UserError(f"the checkpoint {self._path(step)} cannot be read: {error}") from error
+
+    def state(self, step: int, like: Any) -> Any:
+        """The state of a checkpoint, with the shapes, types and shardings of `like` (arrays or ShapeDtypeStructs)."""
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
+        except (ValueError, OSError, KeyError) as error:
+            raise UserError(f"the checkpoint {self._path(step)} does not fit this model: {error}") from error
+        return restored.state
+
+    def wait(self) -> None:
+        """Return when the last save is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    def _path(self, step: int) -> Path:
+        return Path(self._manager.directory) / str(step)

@@ -1,0 +1,71 @@
+"""Everything a config file needs: `from imgcls_jax import config as c`, then `c.Config(…)`."""
+
+# ruff: noqa: F401
+from imgcls_jax.config.augment import (
+    Affine,
+    AlternatingFlip,
+    AugMix,
+    AutoAugment,
+    ColorJitter,
+    CutMix,
+    Cutout,
+    GaussianBlur,
+    Greyscale,
+    HorizontalFlip,
+    Mixup,
+    MixupOrCutMix,
+    PadCrop,
+    Policy,
+    RandAugment,
+    RandomCrop,
+    RandomErasing,
+    RandomResizedCrop,
+    Rotation,
+    TrivialAugmentWide,
+    VerticalFlip,
+)
+from imgcls_jax.config.data import TFDS, Arrays, Canvas, Data, Folder
+from imgcls_jax.config.model import (
+    CNN,
+    CifarResNet,
+    Conv,
+    Dense,
+    DINOv2,
+    Head,
+    Model,
+    ResNet,
+    SqueezeNet,
+    WideResNet,
+)
+from imgcls_jax.config.optim import (
+    EMA,
+    LAMB,
+    SGD,
+    SWA,
+    Adam,
+    AdamW,
+    BinaryCrossEntropy,
+    Clip,
+    Constant,
+    Cosine,
+    CosineRestarts,
+    CrossEntropy,
+    Exponential,
+    Focal,
+    Lion,
+    Lookahead,
+    Loss,
+    MultiStep,
+    Muon,
+    OneCycle,
+    Optim,
+    Polynomial,
+    ReduceOnPlateau,
+    RMSprop,
+    Schedule,
+    ScheduleFreeAdamW,
+    Step,
+)
+from imgcls_jax.config.transfer import BatchNormMode, Group, Transfer, Unfreeze
+from imgcls_jax.config.tree import Best, Config, EarlyStopping, Logging, Mesh
+from imgcls_jax.errors import UnknownVariant

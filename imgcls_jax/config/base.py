@@ -1,0 +1,28 @@
+"""How every settings class of the tree is declared."""
+
+import functools
+from typing import TypeVar, dataclass_transform
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+T = TypeVar("T")
+
+CLASSES: dict[str, type] = {}
+"""Every settings class by name."""
+
+_dataclass = functools.partial(
+    dataclass,
+    frozen=True,
+    config=ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False),
+)
+
+
+@dataclass_transform(frozen_default=True)
+def settings(cls: type[T]) -> type[T]:
+    """A frozen dataclass that rejects unknown fields and wrong types, and whose field docstrings are its help.
+
+    Strict: "3" is not 3 and 3.5 is not an int; an int is accepted where a float is asked for.
+    """
+    CLASSES[cls.__name__] = _dataclass(cls)
+    return CLASSES[cls.__name__]

@@ -1,0 +1,237 @@
+"""All canvases of some examples: decoded once into a memory-mapped file, or anew on each read."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import PIL
+from filelock import FileLock
+from jaxtyping import Float32, Int64, UInt8
+
+from imgcls_jax.config.data import Canvas
+from imgcls_jax.data.canvas import content_aspect, fit
+from imgcls_jax.data.decode import UnreadableImageError, decode
+from imgcls_jax.data.source import Encoded, Examples, digest
+from imgcls_jax.errors import UserError
+
+VERSION = 1
+"""Of everything that turns an encoded image into a canvas; a change of decode.py or canvas.py that changes a pixel
+raises it, so that old caches are not used."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with the split's name, the images done and the images in all."""
+
+_SAMPLED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """The canvases of N examples, in their order, and what was learnt while making them."""
+
+    read: Callable[[Int64[np.ndarray, " b"]], UInt8[np.ndarray, "b h w c"]]
+    """Canvases of these indices; thread-safe. An unreadable example's canvas is black where they are stored."""
+    aspect: Float32[np.ndarray, " n"]
+    """See `canvas.content_aspect`."""
+    bad: dict[int, str]
+    """Index and reason of each unreadable example."""
+    stored: UInt8[np.ndarray, "n h w c"] | None
+    """All canvases, where they lie in memory or in a mapped file."""
+
+
+def make_canvases(
+    examples: Examples, canvas: Canvas, *, folder: Path, limit: int, workers: int, on_progress: Progress | None = None
+) -> Canvases:
+    """Canvases of all `examples`, from the cache in `folder` if they are there, else decoded by `workers` threads.
+
+    They are stored if they take at most `limit` bytes; otherwise this pass only finds the unreadable ones (which
+    is remembered too, unless `limit` is 0), and each read decodes. Safe with several processes at once: one makes the
+    entry, the others wait for it. A damaged entry is made anew.
+    """
+    shape = (len(examples), canvas.height, canvas.width, canvas.channels)
+    if examples.pixels is not None and examples.pixels.shape == shape:
+        return _of_array(examples.pixels, canvas)
+    if limit == 0:
+        return _decoding(examples, canvas, workers, *_decode_all(examples, canvas, workers, on_progress, None))
+
+    stored = int(np.prod(shape)) <= limit
+    entry = folder / f"{examples.name}-{_key(examples, canvas, stored)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{entry}.lock"):
+            if not _is_sound(entry, shape, stored) or _readable_again(entry, examples, canvas):
+                _make(entry, examples, canvas, workers, on_progress, stored)
+    except OSError as error:
+        raise UserError(
+            f"the canvas cache {folder} cannot be written ({error.strerror or error}): give another folder in "
+            "data.cache_dir, or switch the cache off by data.cache_gib = 0"
+        ) from error
+    notes = json.loads((entry / "record.json").read_text())
+    aspect = np.load(entry / "aspect.npy")
+    bad = {int(i): reason for i, reason in notes["bad"]}
+    if not stored:
+        return _decoding(examples, canvas, workers, aspect, bad)
+    images = np.load(entry / "images.npy", mmap_mode="r").view(np.ndarray)
+    # np.take, unlike images[indices], lets other threads run while it copies.
+    return Canvases(lambda indices: np.take(images, indices, axis=0), aspect, bad, images)
+
+
+def threads(workers: int) -> int:
+    """`workers`, or one per core that this process may use."""
+    return workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _of_array(pixels: UInt8[np.ndarray, "n h w c"], canvas: Canvas) -> Canvases:
+    n, height, width, _ = pixels.shape
+    aspect = np.full(n, content_aspect((width, height), canvas), np.float32)
+    return Canvases(lambda indices: np.take(pixels, indices, axis=0), aspect, {}, pixels)
+
+
+def _decoding(
+    examples: Examples, canvas: Canvas, workers: int, aspect: Float32[np.ndarray, " n"], bad: dict[int, str]
+) -> Canvases:
+    pool = ThreadPoolExecutor(threads(workers), thread_name_prefix="decode")
+
+    def one(index: int, encoded: Encoded) -> UInt8[np.ndarray, "h w c"]:
+        try:
+            return fit(decode(encoded, canvas.channels), canvas)
+        except UnreadableImageError as error:
+            raise UserError(
+                f"{examples.ids[index]} was readable when the run began and no longer is: {error}"
+            ) from error
+
+    def read(indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
+        chosen = indices.tolist()
+        out = np.empty((len(chosen), canvas.height, canvas.width, canvas.channels), np.uint8)
+        for row, pixels in enumerate(pool.map(one, chosen, examples.read(chosen))):
+            out[row] = pixels
+        return out
+
+    return Canvases(read, aspect, bad, None)
+
+
+def _key(examples: Examples, canvas: Canvas, stored: bool) -> str:
+    # Pillow's version belongs to the key because its filters and JPEG decoder decide the pixels.
+    settings = json.dumps([VERSION, PIL.__version__, stored, dataclasses.asdict(canvas)], sort_keys=True)
+    return digest([examples.fingerprint(), settings])[:20]
+
+
+def _make(
+    entry: Path, examples: Examples, canvas: Canvas, workers: int, on_progress: Progress | None, stored: bool
+) -> None:
+    shutil.rmtree(entry, ignore_errors=True)
+    partial = entry.with_name(entry.name + ".partial")  # Of a process that died; nobody else is here under the lock.
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        if stored:
+            # Written front to back, not through a memory map: a full disk is then an error and not a crash (SIGBUS).
+            with open(partial / "images.npy", "wb") as file:
+                shape = (len(examples), canvas.height, canvas.width, canvas.channels)
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                aspect, bad = _decode_all(examples, canvas, workers, on_progress, file)
+                file.flush()
+                os.fsync(file.fileno())
+        else:
+            aspect, bad = _decode_all(examples, canvas, workers, on_progress, None)
+        np.save(partial / "aspect.npy", aspect)
+        notes = {"bad": sorted(bad.items()), "sample": _sample(partial) if stored else None}
+        (partial / "record.json").write_text(json.dumps(notes))
+        partial.rename(entry)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _decode_all(
+    examples: Examples, canvas: Canvas, workers: int, on_progress: Progress | None, file: BinaryIO | None
+) -> tuple[Float32[np.ndarray, " n"], dict[int, str]]:
+    """Aspects and unreadable examples of one pass in order; the canvases go to `file`."""
+    n = len(examples)
+    size = canvas.height * canvas.width * canvas.channels
+    step = min(64, max(1, 2**23 // size))  # Images a task: enough to pay for its overhead, not too much memory.
+    black = np.zeros((canvas.height, canvas.width, canvas.channels), np.uint8)
+    aspect = np.ones(n, np.float32)
+    bad: dict[int, str] = {}
+
+    def task(start: int) -> UInt8[np.ndarray, "b h w c"]:
+        indices = range(start, min(start + step, n))
+        out = []
+        for index, encoded in zip(indices, examples.read(indices), strict=True):
+            try:
+                image = decode(encoded, canvas.channels)
+                out.append(fit(image, canvas))
+                aspect[index] = content_aspect(image.size, canvas)
+            except UnreadableImageError as error:
+                out.append(black)
+                bad[index] = str(error)
+        return np.stack(out)
+
+    done = 0
+    with ThreadPoolExecutor(threads(workers), thread_name_prefix="decode") as pool:
+        try:
+            for images in _in_order(pool, task, range(0, n, step), ahead=2 * threads(workers)):
+                if file is not None:
+                    file.write(images.data)
+                done += len(images)
+                if on_progress is not None:
+                    on_progress(examples.name, done, n)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return aspect, bad
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[int], np.ndarray], items: Sequence[int], ahead: int
+) -> Iterator[np.ndarray]:
+    """`pool.map` that is at most `ahead` items ahead of its reader, so that results don't pile up in memory."""
+    pending: deque[Future[np.ndarray]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _is_sound(entry: Path, shape: tuple[int, ...], stored: bool) -> bool:
+    """Whether a cache entry is there and undamaged."""
+    try:
+        notes = json.loads((entry / "record.json").read_text())
+        return (
+            isinstance(notes["bad"], list)
+            and np.load(entry / "aspect.npy").shape == shape[:1]
+            and (not stored or np.load(entry / "images.npy", mmap_mode="r").shape == shape)
+            and (not stored or _sample(entry) == notes["sample"])
+        )
+    except (OSError, ValueError, EOFError, KeyError, TypeError):  # Missing, truncated or foreign files.
+        return False
+
+
+def _readable_again(entry: Path, examples: Examples, canvas: Canvas) -> bool:
+    """Whether an image that could not be read now can be, as after a mended permission or connection."""
+    for index, _ in json.loads((entry / "record.json").read_text())["bad"]:
+        with contextlib.suppress(UnreadableImageError):
+            fit(decode(examples.read([index])[0], canvas.channels), canvas)
+            return True
+    return False
+
+
+def _sample(entry: Path) -> int:
+    """CRC-32 of up to 64 canvases spread evenly from the first to the last: cheap for any size."""
+    images = np.load(entry / "images.npy", mmap_mode="r")
+    total = 0
+    for row in np.unique(np.linspace(0, len(images) - 1, _SAMPLED_ROWS).astype(np.int64)):
+        total = zlib.crc32(np.ascontiguousarray(images[row]).data, total)
+    return total

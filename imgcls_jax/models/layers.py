@@ -1,0 +1,205 @@
+"""Building blocks with torch's semantics on NHWC arrays."""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Shaped
+
+from imgcls_jax.config.model import Activation, Init
+from imgcls_jax.models.conv import conv
+from imgcls_jax.models.init import bias_init, kernel_init
+
+
+def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
+    """The dtype in which sums are taken and logits computed: float32, or float64 where activations are (in tests)."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def leaky_relu(x: Shaped[Array, "..."], slope: float) -> Shaped[Array, "..."]:
+    """x where it is positive, slope · x elsewhere. The derivative at 0 is the slope, as in torch."""
+    return jnp.where(x > 0, x, slope * x)
+
+
+def activation(name: Activation, leaky_slope: float = 0.01) -> Callable[[jax.Array], jax.Array]:
+    """The elementwise function of that name; "gelu" is the exact one (erf), as torch's default."""
+    functions = {
+        "relu": jax.nn.relu,
+        "leaky_relu": lambda x: leaky_relu(x, leaky_slope),
+        "sigmoid": jax.nn.sigmoid,
+        "tanh": jnp.tanh,
+        "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+        "silu": jax.nn.silu,
+        "none": lambda x: x,
+    }
+    return functions[name]
+
+
+class Conv(nnx.Conv):
+    """A 2-D convolution with torch's defaults: `padding` zeros on every side, and torch's initialisers.
+
+    Strided convolutions pad both sides alike, unlike "SAME". The kernel has shape
+    [kernel, kernel, in_features / groups, out_features].
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+        bias: bool = True,
+        init: Init = "torch",
+        kernel_initializer: nnx.Initializer | None = None,
+        bias_initializer: nnx.Initializer | None = None,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        fan_in = kernel * kernel * in_features // groups
+        super().__init__(
+            in_features,
+            out_features,
+            (kernel, kernel),
+            strides=stride,
+            padding=((padding, padding), (padding, padding)),
+            feature_group_count=groups,
+            use_bias=bias,
+            dtype=dtype,
+            kernel_init=kernel_initializer or kernel_init(init),
+            bias_init=bias_initializer or bias_init(init, fan_in),
+            conv_general_dilated=conv,
+            rngs=rngs,
+        )
+
+
+def linear(
+    in_features: int, out_features: int, *, init: Init = "torch", dtype: DTypeLike, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """A linear layer with the initialisers of that name. The kernel has shape [in_features, out_features]."""
+    return nnx.Linear(
+        in_features,
+        out_features,
+        dtype=dtype,
+        kernel_init=kernel_init(init),
+        bias_init=bias_init(init, in_features),
+        rngs=rngs,
+    )
+
+
+class BatchNorm(nnx.Module):
+    """torch's BatchNorm1d and BatchNorm2d: statistics of each channel (the last axis) over all other axes.
+
+    Two switches, set by `nnx.view(model, use_running_average=…, update_running=…)`, act apart from each other and
+    from whether `scale` and `bias` train:
+
+    - `use_running_average`: normalise by the running statistics instead of the batch's;
+    - `update_running`: move the running statistics towards the batch's.
+
+    Training is (False, True), evaluation (True, False). flax's own BatchNorm couples the two and keeps the biased
+    variance; torch normalises by the biased variance but keeps the unbiased one. Statistics are computed in float32,
+    in one pass over the input; the output has the input's dtype. Under `jit` with a sharded batch the statistics are
+    those of the global batch.
+    """
+
+    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
+        """`momentum`: the share of the batch's statistics in the new running ones (torch's convention)."""
+        self.scale = nnx.Param(jnp.ones(features))
+        self.bias = nnx.Param(jnp.zeros(features))
+        self.mean = nnx.BatchStat(jnp.zeros(features))
+        self.var = nnx.BatchStat(jnp.ones(features))
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.use_running_average = False
+        self.update_running = True
+
+    def set_view(self, use_running_average: bool | None = None, update_running: bool | None = None) -> None:
+        """Called by `nnx.view`; None leaves a switch as it is."""
+        if use_running_average is not None:
+            self.use_running_average = use_running_average
+        if update_running is not None:
+            self.update_running = update_running
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        x32 = x.astype(at_least_float32(x.dtype))
+        mean, var = self.mean[...], self.var[...]
+        if self.update_running or not self.use_running_average:
+            axes = tuple(range(x.ndim - 1))
+            batch_mean = x32.mean(axes)
+            # Rounding can make the difference of squares slightly negative.
+            batch_var = jnp.maximum((x32 * x32).mean(axes) - batch_mean * batch_mean, 0)
+            if self.update_running:
+                self._update(batch_mean, batch_var, count=math.prod(x.shape[:-1]))
+            if not self.use_running_average:
+                mean, var = batch_mean, batch_var
+        factor = lax.rsqrt(var + self.epsilon) * self.scale[...]
+        return ((x32 - mean) * factor + self.bias[...]).astype(x.dtype)
+
+    def _update(self, mean: Float[Array, " c"], biased_var: Float[Array, " c"], count: int) -> None:
+        unbiased = biased_var * (count / max(count - 1, 1))
+        for running, new in ((self.mean, mean), (self.var, unbiased)):
+            running[...] = lax.stop_gradient((1 - self.momentum) * running[...] + self.momentum * new)
+
+
+class DropPath(nnx.Module):
+    """Stochastic depth (Huang et al. 2016): zeroes the whole branch of an example with probability `rate` and scales
+    the survivors by 1 / (1 − rate); torchvision's `stochastic_depth(mode="row")`."""
+
+    def __init__(self, rate: float):
+        self.rate = rate
+        self.deterministic = False
+
+    def set_view(self, deterministic: bool | None = None) -> None:
+        """Called by `nnx.view`; None leaves the mode as it is."""
+        if deterministic is not None:
+            self.deterministic = deterministic
+
+    def __call__(self, x: Float[Array, "b ..."], rngs: nnx.Rngs | None) -> Float[Array, "b ..."]:
+        """`rngs` is needed unless `deterministic` or the rate is 0."""
+        if self.deterministic or self.rate == 0:
+            return x
+        if rngs is None:
+            raise ValueError("DropPath in training mode needs rngs")
+        survives = jax.random.bernoulli(rngs.dropout(), 1 - self.rate, (x.shape[0], *(1,) * (x.ndim - 1)))
+        return jnp.where(survives, x / (1 - self.rate), 0)
+
+
+def dropout2d(rate: float) -> nnx.Dropout:
+    """torch's Dropout2d: drops whole channels of a [b, h, w, c] map."""
+    return nnx.Dropout(rate, broadcast_dims=(1, 2))
+
+
+def max_pool(
+    x: Float[Array, "b h w c"], window: int, *, stride: int | None = None, padding: int = 0, ceil_mode: bool = False
+) -> Float[Array, "b h2 w2 c"]:
+    """torch's MaxPool2d: padding is −∞; the stride is the window unless given.
+
+    `ceil_mode` keeps a last window that hangs over the edge; otherwise the remainder is dropped.
+    """
+    stride = stride or window
+    pads = [(0, 0)]
+    for size in x.shape[1:3]:
+        out = pooled_size(size, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
+        pads.append((padding, max((out - 1) * stride + window - size - padding, 0)))
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), (*pads, (0, 0)))
+
+
+def pooled_size(size: int, window: int, *, stride: int, padding: int = 0, ceil_mode: bool = False) -> int:
+    """Side of a convolution's or pooling's output; below 1 if the input is too small."""
+    room = size + 2 * padding - window
+    if not ceil_mode:
+        return room // stride + 1
+    out = -(-room // stride) + 1
+    # A window may hang over the edge, but must start inside the input or its left padding.
+    return out - 1 if (out - 1) * stride >= size + padding else out
+
+
+def global_average_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
+    """Each channel's average, summed in float32, in the input's dtype."""
+    return x.mean((1, 2), dtype=at_least_float32(x.dtype)).astype(x.dtype)

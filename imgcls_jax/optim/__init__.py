@@ -1,0 +1,1 @@
+"""Learning-rate schedules, optimisers, averages of parameters, and sharpness-aware minimisation."""

@@ -1,0 +1,1 @@
+"""What a run shows: tables on the console, plots in the work directory."""

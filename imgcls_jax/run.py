@@ -1,0 +1,195 @@
+"""Everything that a config and its data determine, made once: model, optimiser, compiled steps, feeds."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from imgcls_jax import augment, data, feed, losses, models, precision, state, steps
+from imgcls_jax import config as c
+from imgcls_jax import mesh as meshes
+from imgcls_jax.config import files
+from imgcls_jax.metrics import Metrics
+from imgcls_jax.optim import averaging, optimizers, plateau, schedules
+from imgcls_jax.state import TrainState, Tree
+from imgcls_jax.weights import surgery
+
+
+class Run:
+    """One experiment, ready to be trained or evaluated.
+
+    Epochs are grouped into phases within which the compiled step stays the same: the augmentation's operations and
+    the set of parameters that train change only between them.
+    """
+
+    def __init__(self, config: c.Config, dataset: data.Dataset, mesh: jax.sharding.Mesh):
+        self.config, self.dataset, self.mesh = config, dataset, mesh
+        self._init_key, self._step_key = jax.random.split(jax.random.key(config.seed))
+        classes = len(dataset.class_names)
+        build = functools.partial(
+            models.build,
+            config.model,
+            num_classes=classes,
+            channels=config.data.canvas.channels,
+            image_size=config.data.image_size,
+            dtype=precision.COMPUTE_DTYPE[config.precision],
+        )
+        self.model = state.model(lambda rngs: build(rngs=rngs), config.transfer.batch_norm)
+        self._abstract = jax.eval_shape(self.model.create, self._init_key)
+        self.plan = surgery.plan(config.transfer, config.model, *self._abstract, None)
+        self._loss = losses.build(
+            config.loss, num_classes=classes, class_counts=dataset.train.class_counts(classes).tolist()
+        )
+        self.resident = feed.is_resident(config.data.feed, list(dataset.splits), mesh)
+        self.feed = feed.training(dataset.train, config, mesh, resident=self.resident)
+        self.steps_per_epoch = self.feed.steps_per_epoch
+        self.schedule = schedules.build(
+            config.optim.schedule, steps_per_epoch=self.steps_per_epoch, epochs=config.epochs
+        )
+        eval_step = steps.build_eval_step(
+            self.model.evaluate,
+            prepare=functools.partial(
+                augment.evaluation, image_size=config.data.image_size, mean=config.data.mean, std=config.data.std
+            ),
+            loss=self._loss,
+            num_classes=classes,
+        )
+        evaluate = functools.partial(feed.Evaluation, config=config, mesh=mesh, step=eval_step, resident=self.resident)
+        self.validate = evaluate(dataset.validation) if dataset.validation else None
+        self.test = evaluate(dataset.test) if dataset.test else None
+
+    # ---- phases
+
+    def initial_state(self) -> TrainState:
+        """The state before the first step."""
+        params, stats = self.plan.merge(*jax.jit(self.model.create)(self._init_key))
+        create = functools.partial(self._create, epoch=0)
+        return jax.jit(create, out_shardings=self._shardings(0))(params, stats)
+
+    def abstract_state(self, epoch: int) -> TrainState:
+        """Shapes, types and shardings of the state in `epoch`, to restore a checkpoint into."""
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            self._shapes(epoch),
+            self._shardings(epoch),
+        )
+
+    def phase_changes(self, epoch: int) -> bool:
+        """Whether `epoch` needs another compiled step than the epoch before it."""
+        return epoch in self.plan.changes or epoch in {phase.from_epoch for phase in self._phases}
+
+    def enter_phase(
+        self, train_state: TrainState, epoch: int, *, previous: int
+    ) -> tuple[TrainState, jax.stages.Compiled]:
+        """The state, which is that of the epoch `previous`, split as `epoch` wants it, and the compiled step."""
+        if self._trainable(previous) != self._trainable(epoch):
+            repartition = functools.partial(
+                state.repartition, trainable=self._trainable(epoch), optimizer=self._optimizer(epoch)
+            )
+            train_state = jax.jit(repartition, out_shardings=self._shardings(epoch))(train_state)
+        return train_state, self._compile(train_state, epoch)
+
+    def _create(self, params: Tree, stats: Tree, *, epoch: int) -> TrainState:
+        optim = self.config.optim
+        return state.create(
+            params,
+            stats,
+            self._trainable(epoch),
+            optimizer=self._optimizer(epoch),
+            precision_name=self.config.precision,
+            average=optim.ema is not None or optim.swa is not None,
+        )
+
+    def _shapes(self, epoch: int) -> TrainState:
+        return jax.eval_shape(functools.partial(self._create, epoch=epoch), *self._abstract)
+
+    def _shardings(self, epoch: int) -> TrainState:
+        return meshes.state(self.mesh, self._shapes(epoch))
+
+    def _compile(self, train_state: TrainState, epoch: int) -> jax.stages.Compiled:
+        config = self.config
+        train_step = steps.build_train_step(
+            self.model.train,
+            augment=augment.build(
+                config.augment,
+                epoch=epoch,
+                image_size=config.data.image_size,
+                mean=config.data.mean,
+                std=config.data.std,
+                num_classes=len(self.dataset.class_names),
+                fit=config.data.canvas.fit,
+            ),
+            loss=self._loss,
+            optimizer=self._optimizer(epoch),
+            schedule=self.schedule,
+            key=self._step_key,
+            steps_per_epoch=self.steps_per_epoch,
+            accumulate=config.optim.accumulate,
+            sam_radius=config.optim.sam_radius,
+            ema_decay=config.optim.ema.decay if config.optim.ema else None,
+        )
+        return self.feed.compile(train_step, train_state)
+
+    def _trainable(self, epoch: int) -> dict[str, bool]:
+        return {row.path: row.trains(epoch) for row in self.plan.rows}
+
+    def _optimizer(self, epoch: int) -> optimizers.Optimizer:
+        trained, _ = state.partition(self._abstract[0], self._trainable(epoch))
+        lr_scale, wd_scale = self.plan.scales(trained)
+        return optimizers.build(self.config.optim, trained, lr_scale=lr_scale, wd_scale=wd_scale)
+
+    @functools.cached_property
+    def _phases(self) -> tuple[augment.Phase, ...]:
+        return augment.phases(self.config.augment, self.config.epochs)
+
+    # ---- around an epoch
+
+    def end_epoch(self, train_state: TrainState, epoch: int) -> TrainState:
+        """What happens after an epoch's last step, before its evaluation: the average takes the parameters in (SWA)."""
+        swa = self.config.optim.swa
+        if swa is None or epoch < swa.from_epoch:
+            return train_state
+        average = jax.jit(averaging.update_swa)(train_state.average, train_state.params, train_state.stats)
+        return train_state.replace(average=average)
+
+    def next_epoch(self, train_state: TrainState, history: list[dict[str, Any]]) -> TrainState:
+        """What happens after an epoch's evaluation: the plateau is judged, and the metrics start from zero."""
+        put = functools.partial(jax.device_put, device=meshes.replicated(self.mesh))
+        schedule = self.config.optim.schedule
+        if isinstance(schedule.shape, c.ReduceOnPlateau):
+            seen = plateau.Plateau(rate=schedule.peak)
+            for record in history:  # replayed from the record, so that it needs no state of its own
+                metric = record["validation"][schedule.shape.metric]
+                seen = plateau.observe(seen, schedule, metric, epoch=record["epoch"])
+            train_state = train_state.replace(lr_factor=put(jax.numpy.float32(plateau.scale(seen, schedule))))
+        return train_state.replace(metrics=put(Metrics.empty()))
+
+    def learning_rate(self, train_state: TrainState, epoch: int, step_in_epoch: int) -> float:
+        """The rate of a step, plateau's factor included."""
+        rate = self.schedule.at(epoch * self.steps_per_epoch + step_in_epoch)
+        if isinstance(self.config.optim.schedule.shape, c.ReduceOnPlateau):
+            rate *= float(train_state.lr_factor)
+        return rate
+
+    # ---- after training
+
+    def evaluation_variables(self, train_state: TrainState, epoch: int) -> tuple[Tree, Tree]:
+        """(All parameters, statistics) to evaluate a state of `epoch`: averaged ones where the run keeps averages."""
+        return self._reader(max((change for change in self.plan.changes if change <= epoch), default=0))(train_state)
+
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - a Run lives as long as its process
+    def _reader(self, epoch: int) -> Callable[[TrainState], tuple[Tree, Tree]]:
+        return jax.jit(steps.build_evaluation_variables(self._optimizer(epoch)))
+
+    def decayed(self) -> dict[str, bool]:
+        """Whether weight decay shrinks a trained parameter, by path."""
+        return self._optimizer(0).decayed
+
+    def card(self) -> dict[str, Any]:
+        """What travels with the parameters in every checkpoint: all that is needed to use the model."""
+        return {
+            "config": files.document(self.config),
+            "class_names": list(self.dataset.class_names),
+            "split_hash": self.dataset.split_hash,
+        }

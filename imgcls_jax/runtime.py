@@ -1,0 +1,53 @@
+"""Settings of JAX and XLA that must be made before the first array: compile cache, CPU flags.
+
+Commands call `setup` first. A library user who calls `train_and_evaluate` without it loses speed, nothing else.
+"""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+# XLA's CPU backend sends convolutions to YNNPACK, whose weight gradients and 1×1 convolutions are slow; this takes
+# convolutions out of it. An unknown flag aborts the process, so it is given only to the jaxlib versions that it was
+# tested with.
+_CPU_CONVOLUTION_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+_CPU_FLAG_VERSIONS = ("0.10.", "0.11.")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What `setup` decided; shown in the start table."""
+
+    compile_cache: str
+    """Folder of the persistent compile cache; "off" where the user turned it off."""
+    xla_flags: str
+    """XLA_FLAGS as the backend sees them."""
+
+
+def setup() -> Runtime:
+    """Turn on the persistent compile cache and the CPU flags, unless the user's environment says otherwise.
+
+    Call it before anything touches a device. $IMGCLS_CACHE moves the cache; $JAX_COMPILATION_CACHE_DIR and XLA_FLAGS
+    are respected as they are.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if version("jaxlib").startswith(_CPU_FLAG_VERSIONS) and "xla_cpu_experimental_ynn_fusion_type" not in flags:
+        # Only the CPU backend of x86 and Arm builds knows the flag's effect; on other backends it is inert.
+        flags = f"{flags} {_CPU_CONVOLUTION_FLAG}".strip()
+        os.environ["XLA_FLAGS"] = flags
+
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        # A cached CPU executable is bound to the machine's instruction set, so hosts with a shared home keep apart.
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla" / platform.node()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    return Runtime(jax.config.jax_compilation_cache_dir or "off", flags)
+
+
+def cache_dir() -> Path:
+    """Folder of everything that can be made again: $IMGCLS_CACHE, else ~/.cache/imgcls_jax."""
+    return Path(os.environ.get("IMGCLS_CACHE") or Path.home() / ".cache" / "imgcls_jax")

@@ -1,0 +1,263 @@
+"""The canvas cache: what is in it, when it is used, and what happens to a damaged one."""
+
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imgcls_jax.config.data import Arrays, Canvas, Folder
+from imgcls_jax.data import cache
+from imgcls_jax.data.arrays import open_arrays
+from imgcls_jax.data.cache import make_canvases
+from imgcls_jax.data.folder import open_folder
+from imgcls_jax.errors import UserError
+
+CANVAS = Canvas(10, 12, fit="stretch")
+LARGE = 2**30
+
+
+class Counter:
+    """Progress that counts the images decoded."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        self.calls.append((name, done, total))
+
+
+def canvases(root: Path, folder: Path, limit: int = LARGE, canvas: Canvas = CANVAS, workers: int = 2):
+    counter = Counter()
+    examples = open_folder(Folder(str(root))).train
+    made = make_canvases(examples, canvas, folder=folder, limit=limit, workers=workers, on_progress=counter)
+    return made, counter.calls
+
+
+def expected(root: Path) -> np.ndarray:
+    files = sorted((root / "train").rglob("*.png"))
+    return np.stack([np.asarray(Image.open(f).resize((12, 10), Image.Resampling.BILINEAR)) for f in files])
+
+
+def entry_of(folder: Path) -> Path:
+    """The one entry of a cache."""
+    (entry,) = [path for path in folder.glob("train-*") if path.is_dir()]
+    return entry
+
+
+@pytest.mark.parametrize("limit", [LARGE, 1, 0])
+def test_canvases_are_pillows_whether_stored_or_not(pets, tmp_path, limit):
+    made, _ = canvases(pets, tmp_path, limit)
+    assert (made.stored is not None) == (limit == LARGE)
+    np.testing.assert_array_equal(made.read(np.array([9, 0, 0, 4])), expected(pets)[[9, 0, 0, 4]])
+    np.testing.assert_allclose(made.aspect, 1.2)
+    assert made.bad == {}
+
+
+def test_progress_covers_every_image(pets, tmp_path, monkeypatch):
+    _, calls = canvases(pets, tmp_path, canvas=Canvas(1024, 1024))  # Two canvases a task.
+    assert [done for _, done, _ in calls] == [2, 4, 6, 8, 10]
+    assert {(name, total) for name, _, total in calls} == {("train", 10)}
+
+
+@pytest.mark.parametrize("limit", [LARGE, 1])
+def test_second_time_decodes_nothing(pets, tmp_path, limit):
+    (pets / "train" / "cat" / "2.png").write_bytes(b"")
+    first, _ = canvases(pets, tmp_path, limit)
+    second, calls = canvases(pets, tmp_path, limit)
+    assert calls == []
+    assert first.bad == second.bad == {2: "the file is empty (0 bytes)"}
+    np.testing.assert_array_equal(first.aspect, second.aspect)
+
+
+def test_no_cache_leaves_no_file(pets, tmp_path):
+    canvases(pets, tmp_path / "cache", limit=0)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_limit_counts_the_canvases_bytes(pets, tmp_path):
+    size = 10 * 10 * 12 * 3
+    assert canvases(pets, tmp_path, size)[0].stored is not None
+    assert canvases(pets, tmp_path, size - 1)[0].stored is None
+
+
+@pytest.mark.parametrize(
+    "other", [Canvas(10, 12), Canvas(10, 12, fit="stretch", interpolation="bicubic"), Canvas(10, 12, 1, "stretch")]
+)
+def test_another_canvas_is_another_entry(pets, tmp_path, other):
+    canvases(pets, tmp_path)
+    _, calls = canvases(pets, tmp_path, canvas=other)
+    assert calls
+
+
+def test_changed_file_and_changed_code_are_other_entries(pets, tmp_path, monkeypatch):
+    canvases(pets, tmp_path)
+    os.utime(pets / "train/cat/0.png", ns=(1, 1))
+    assert canvases(pets, tmp_path)[1]
+    monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
+    assert canvases(pets, tmp_path)[1]
+    assert not canvases(pets, tmp_path)[1]
+
+
+def truncate(entry: Path) -> None:
+    os.truncate(entry / "images.npy", 2000)
+
+
+def overwrite(entry: Path) -> None:
+    with open(entry / "images.npy", "r+b") as file:
+        file.seek(-40, os.SEEK_END)
+        file.write(b"?" * 40)
+
+
+def no_record(entry: Path) -> None:
+    (entry / "record.json").unlink()
+
+
+def half_a_record(entry: Path) -> None:
+    (entry / "record.json").write_text('{"bad": [')
+
+
+def foreign_record(entry: Path) -> None:
+    (entry / "record.json").write_text("[]")
+
+
+def short_aspect(entry: Path) -> None:
+    np.save(entry / "aspect.npy", np.ones(3, np.float32))
+
+
+def another_shape(entry: Path) -> None:
+    np.save(entry / "images.npy", np.zeros((10, 10, 12, 1), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [truncate, overwrite, no_record, half_a_record, foreign_record, short_aspect, another_shape],
+)
+def test_damaged_entry_is_made_anew(pets, tmp_path, damage):
+    canvases(pets, tmp_path)
+    damage(entry_of(tmp_path))
+    made, calls = canvases(pets, tmp_path)
+    assert calls
+    np.testing.assert_array_equal(made.read(np.arange(10)), expected(pets))
+    assert not canvases(pets, tmp_path)[1]
+
+
+def test_killed_while_making(pets, tmp_path):
+    """What a killed process leaves behind is neither used nor in the way."""
+    canvases(pets, tmp_path)
+    entry = entry_of(tmp_path)
+    entry.rename(f"{entry}.partial")
+    os.truncate(f"{entry}.partial/images.npy", 500)
+    made, _ = canvases(pets, tmp_path)
+    np.testing.assert_array_equal(made.read(np.arange(10)), expected(pets))
+    assert entry_of(tmp_path) == entry
+
+
+def test_interrupted_while_making_leaves_nothing(pets, tmp_path):
+    def interrupt(name: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    examples = open_folder(Folder(str(pets))).train
+    with pytest.raises(KeyboardInterrupt):
+        make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, workers=2, on_progress=interrupt)
+    assert [path for path in tmp_path.iterdir() if path.is_dir() and path != pets] == []
+
+
+def test_concurrent_processes_make_one_entry(pets, tmp_path):
+    program = """
+import sys, zlib
+from pathlib import Path
+import numpy as np
+from imgcls_jax.config.data import Canvas, Folder
+from imgcls_jax.data.cache import make_canvases
+from imgcls_jax.data.folder import open_folder
+pets, folder = map(Path, sys.argv[1:])
+sys.stdin.readline()
+decoded = []
+made = make_canvases(
+    open_folder(Folder(str(pets))).train, Canvas(10, 12, fit="stretch"), folder=folder, limit=2**30, workers=2,
+    on_progress=lambda *counts: decoded.append(counts),
+)
+print(len(decoded), zlib.crc32(made.read(np.arange(10)).data))
+"""
+    command = [sys.executable, "-c", program, str(pets), str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runs = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    for run in runs:
+        run.stdin.write("go\n")
+        run.stdin.flush()
+    outputs = [run.communicate(timeout=60)[0].split() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert sorted(int(decoded) for decoded, _ in outputs) == [0, 1]
+    assert {int(crc) for _, crc in outputs} == {zlib.crc32(expected(pets).data)}
+
+
+def test_unreadable_becomes_black_and_is_named(pets, tmp_path):
+    (pets / "train" / "dog" / "1.png").write_bytes(b"nonsense")
+    made, _ = canvases(pets, tmp_path)
+    assert made.bad == {7: "not an image in a format that Pillow reads"}
+    assert made.read(np.array([7])).max() == 0
+
+
+def test_unreadable_is_tried_again(pets, tmp_path):
+    """A missing permission is mended without a change of the file, and so of the entry's name."""
+    path = pets / "train" / "dog" / "1.png"
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(b"!" * len(content))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert canvases(pets, tmp_path)[0].bad
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    made, _ = canvases(pets, tmp_path)
+    assert made.bad == {}
+    np.testing.assert_array_equal(made.read(np.array([7])), expected(pets)[[7]])
+
+
+def test_image_that_breaks_after_the_start(pets, tmp_path):
+    made, _ = canvases(pets, tmp_path, limit=1)
+    (pets / "train" / "cat" / "3.png").unlink()
+    with pytest.raises(UserError, match=r"^train/cat/3.png was readable when the run began and no longer is: FileNotF"):
+        made.read(np.array([0, 3]))
+
+
+def test_unwritable_cache(pets, tmp_path):
+    (tmp_path / "file").touch()
+    message = f"^the canvas cache {tmp_path}/file/cache cannot be written .*: give another folder in data.cache_dir"
+    with pytest.raises(UserError, match=message):
+        canvases(pets, tmp_path / "file" / "cache")
+
+
+def test_full_disk(pets, tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        canvases(pets, tmp_path / "cache")
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+
+
+def test_array_of_the_canvas_size_is_used_as_it_is(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 12, 3), np.uint8)
+    examples = open_arrays(Arrays(), {"x_train": pixels, "y_train": np.array([0, 1, 0, 1])}).train
+    made = make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, workers=1)
+    assert made.stored is pixels
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_array_of_another_size_is_resized(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 9, 9), np.uint8)
+    examples = open_arrays(Arrays(), {"x_train": pixels, "y_train": np.array([0, 1, 0, 1])}).train
+    made = make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, workers=1)
+    reference = np.asarray(Image.fromarray(pixels[2]).convert("RGB").resize((12, 10), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(made.read(np.array([2]))[0], reference)
+
+
+def test_record_is_plain_json(pets, tmp_path):
+    canvases(pets, tmp_path)
+    assert set(json.loads((entry_of(tmp_path) / "record.json").read_text())) == {"bad", "sample"}

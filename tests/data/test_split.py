@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgcls_jax.data.split import hold_out, record, split_hash
+from imgcls_jax.errors import UserError
+
+NAMES = ("ant", "bee", "cow", "dog")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.77])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_stratified_against_counting(share, seed):
+    labels = np.random.default_rng(seed).choice(4, 997, p=[0.6, 0.3, 0.08, 0.02]).astype(np.int32)
+    kept, held = hold_out(labels, share, seed, NAMES, "validation")
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(997))
+    assert (np.diff(kept) > 0).all() and (np.diff(held) > 0).all()
+    for label in range(4):
+        of_class = sum(1 for i in held if labels[i] == label)
+        assert abs(of_class - share * sum(1 for x in labels if x == label)) <= 0.5
+
+
+def test_share_and_seed_decide_only_who_is_held_out():
+    labels = np.repeat([0, 1], 50)
+    once, again, other = (hold_out(labels, 0.2, seed, NAMES, "test")[1].tolist() for seed in (0, 0, 1))
+    assert once == again != other
+    larger = hold_out(labels, 0.4, 0, NAMES, "test")[1].tolist()
+    assert set(once) < set(larger)
+
+
+def test_a_class_is_split_the_same_beside_other_classes():
+    few, many = np.repeat([0, 1], [30, 30]), np.repeat([0, 1, 2], [30, 30, 500])
+    held_few, held_many = (hold_out(labels, 0.2, 0, NAMES, "test")[1] for labels in (few, many))
+    assert held_few.tolist() == held_many[held_many < 60].tolist()
+
+
+def test_rare_class_is_on_both_sides():
+    kept, held = hold_out(np.array([0] * 50 + [1, 1]), 0.1, 0, NAMES, "validation")
+    assert 50 in kept or 51 in kept
+    assert 50 in held or 51 in held
+
+
+def test_class_of_one_image():
+    message = (
+        r'^class "bee" has only 1 image, too few to hold out 0.2 of them for validation: add images, remove the class, '
+        "or give a validation split$"
+    )
+    with pytest.raises(UserError, match=message):
+        hold_out(np.array([0, 0, 0, 1]), 0.2, 0, NAMES, "validation")
+
+
+def test_hash_sees_ids_labels_names_and_order():
+    def of(name="train", ids=("a", "b"), labels=(0, 1)):
+        return split_hash({name: (list(ids), np.array(labels, np.int32))})
+
+    assert of() == of()
+    assert len({of(), of("test"), of(ids=("a", "c")), of(labels=(1, 0)), of(ids=("b", "a"), labels=(1, 0))}) == 5
+    assert len(of()) == 12
+
+
+def test_record_is_written_once_and_compared(tmp_path: Path):
+    workdir = tmp_path / "run"
+    rows = {"train": np.array([0, 2]), "validation": np.array([1])}
+    record(workdir, "abc", rows)
+    with np.load(workdir / "split.npz") as saved:
+        assert str(saved["hash"]) == "abc"
+        assert saved["validation"].tolist() == [1]
+    record(workdir, "abc", rows)
+    assert [path.name for path in workdir.iterdir()] == ["split.npz"]
+    with pytest.raises(UserError, match=r"data have changed since the run in .*run began \(split hash abc, now xyz\)"):
+        record(workdir, "xyz", rows)
