@@ -60,6 +60,10 @@ class Checkpoints:
             raise UserError(f"the checkpoint {self._path(step)} does not fit this model: {error}") from error
         return restored.state
 
+    def arrays(self, step: int) -> dict[str, Any]:
+        """The state of a checkpoint as it lies on disk: nested dicts of arrays, with text keys."""
+        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore())).state
+
     def wait(self) -> None:
         """Return when the last save is on disk."""
         self._manager.wait_until_finished()

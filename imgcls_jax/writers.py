@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,7 @@ class Writers:
         partial.replace(self._jsonl)
         self._tensorboard = None
         if config.logging.tensorboard:
-            from tensorboardX import SummaryWriter
-
-            self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=len(history))
+            self._tensorboard = _start_tensorboard(workdir / "tensorboard", first_epoch=len(history))
         self._wandb = None
         if config.logging.wandb_project:
             self._wandb = _start_wandb(config.logging.wandb_project, config.name, tree, workdir)
@@ -63,6 +62,19 @@ def _scalars(record: Record, prefix: str = "") -> dict[str, float]:
         elif isinstance(value, int | float) and math.isfinite(value):
             flat[prefix + key] = value
     return flat
+
+
+def _start_tensorboard(folder: Path, *, first_epoch: int) -> Any:
+    # tensorboardX imports torch where it is installed, for inputs that are never given here: seconds, and memory.
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter(str(folder), purge_step=first_epoch)
 
 
 def _start_wandb(project: str, name: str, tree: dict[str, Any], workdir: Path) -> Any:

@@ -1,9 +1,23 @@
-"""Fixtures that several test folders share."""
+"""Fixtures that several test folders share. The tests see a machine of eight CPU devices."""
 
+import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+# Before JAX starts. One device is the default of `tiny_config`; tests of several ask for them.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+
+from imgcls_jax import runtime
+
+runtime.setup()
+
+import numpy as np
 import pytest
+
+from imgcls_jax import config as c
+
+REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +27,40 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("real data needed: set IMGCLS_TEST_DATA to the folder that holds data/ and weights/")
     return Path(folder)
+
+
+@pytest.fixture
+def tiny_config() -> Callable[..., c.Config]:
+    """A config that trains in a second on `tiny_arrays`; keywords replace its fields."""
+    config = c.Config(
+        name="tiny",
+        data=c.Data(
+            source=c.Arrays(), canvas=c.Canvas(8, 8), image_size=(8, 8), mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+        ),
+        augment=(c.HorizontalFlip(),),
+        model=c.CNN(
+            convs=(c.Conv(4, 3, padding=1, norm="batch", pool=2),), aggregate="flatten", head=c.Head(dropout=0.1)
+        ),
+        loss=c.CrossEntropy(),
+        optim=c.Optim(optimizer=c.SGD(momentum=0.9), schedule=c.Schedule(peak=0.05, shape=c.Constant())),
+        batch_size=16,
+        epochs=2,
+        precision="fp32",
+        seed=0,
+        mesh=c.Mesh(devices=1),
+        logging=c.Logging(tensorboard=False),
+    )
+    return lambda **changes: dataclasses.replace(config, **changes)
+
+
+@pytest.fixture(scope="session")
+def tiny_arrays() -> dict[str, np.ndarray]:
+    """Three classes of 8×8 colour images that a tiny network can tell apart: 72 to train, 21 and 27 to evaluate."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for name, count in (("train", 72), ("validation", 21), ("test", 27)):
+        labels = np.arange(count) % 3
+        images = rng.integers(0, 200, (count, 8, 8, 3))
+        images[np.arange(count), :, :, labels] += 55
+        arrays[f"x_{name}"], arrays[f"y_{name}"] = images.astype(np.uint8), labels.astype(np.int64)
+    return arrays

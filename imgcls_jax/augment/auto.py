@@ -175,10 +175,8 @@ class Mixture(NamedTuple):
     """The rest of 1 is the unchanged image's."""
 
 
-def draw_aug_mix(
-    key: Key[Array, ""], *, severity: int, width: int, depth: int, alpha: float, size: Size
-) -> Mixture:
-    """`width` chains of `depth` operations (−1: one to three) of a strength below `severity` (Hendrycks et al. 2020)."""
+def draw_aug_mix(key: Key[Array, ""], *, severity: int, width: int, depth: int, alpha: float, size: Size) -> Mixture:
+    """`width` chains of `depth` operations (−1: one to three), strength below `severity` (Hendrycks et al. 2020)."""
     place_key, strength_key, sign_key, depth_key, share_key, own_key = jax.random.split(key, 6)
     space = aug_mix_space(size)
     shape = (width, depth if depth > 0 else 3)

@@ -127,7 +127,8 @@ def _apply(op: Operation, keys: Key[Array, "b"], view: View, batch: _Batch) -> V
         case c.RandomResizedCrop():
             content, aspect = _content(batch.fit, view.size, batch.aspect)
             draw = functools.partial(geometry.draw_resized_crop, scale=op.scale, ratio=op.ratio)
-            return View.of(geometry.resized_crop(view.pixels(), jax.vmap(draw)(keys, content, aspect), batch.image_size))
+            window = jax.vmap(draw)(keys, content, aspect)
+            return View.of(geometry.resized_crop(view.pixels(), window, batch.image_size))
     if getattr(op, "p", 1.0) == 1:
         changed = _change(op, keys, view, batch)
     else:

@@ -48,7 +48,7 @@ def nearest(pattern: str, paths: Iterable[str]) -> str:
 _REGISTERED = (
     "cls_token pos_embed register_tokens patch_embed conv1 bn1 conv2 bn2 conv3 bn3 shortcut "
     "layer1 layer2 layer3 layer4 downsample features squeeze expand1x1 expand3x3 convs conv bn "
-    "blocks norm1 attn qkv proj ls1 norm2 mlp fc1 fc2 ls2 head linear norm hidden out kernel scale gamma bias mean var"
+    "blocks norm1 attn qkv proj ls1 norm2 mlp fc1 fc2 ls2 linear norm head hidden out kernel scale gamma bias mean var"
 ).split()
 _RANK = {name: rank for rank, name in enumerate(_REGISTERED)}
 

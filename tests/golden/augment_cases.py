@@ -1,6 +1,6 @@
 """Parameters under which the augmentations are compared with torchvision: for each case one set a photo."""
 
-SIZE = (40, 48)
+SIZE = (30, 38)
 """Height and width of the photos."""
 
 CASES: dict[str, tuple[str, list[dict]]] = {
@@ -15,11 +15,17 @@ CASES: dict[str, tuple[str, list[dict]]] = {
     ),
     "resized_crop_shrunk": (
         "resized_crop",
-        [dict(top=1, left=2, height=37, width=45, size=(20, 20)), dict(top=0, left=0, height=40, width=48, size=(20, 20))],
+        [
+            dict(top=1, left=2, height=27, width=33, size=(15, 16)),
+            dict(top=0, left=0, height=30, width=38, size=(15, 16)),
+        ],
     ),
     "resized_crop_enlarged": (
         "resized_crop",
-        [dict(top=9, left=30, height=11, width=7, size=(32, 32)), dict(top=20, left=3, height=20, width=33, size=(32, 32))],
+        [
+            dict(top=9, left=30, height=11, width=7, size=(30, 24)),
+            dict(top=15, left=3, height=15, width=33, size=(30, 24)),
+        ],
     ),
     "pad_crop_zero": (
         "pad_crop",
@@ -33,16 +39,19 @@ CASES: dict[str, tuple[str, list[dict]]] = {
     "contrast": ("contrast", [dict(factor=0.5), dict(factor=1.8)]),
     "saturation": ("saturation", [dict(factor=0.3), dict(factor=1.9)]),
     "hue": ("hue", [dict(factor=-0.31), dict(factor=0.08)]),
-    "jitter": (
-        "jitter",
-        [
-            dict(order=(3, 1, 0, 2), amounts=(1.2, 0.85, 1.15, 0.07)),
-            dict(order=(2, 0, 3, 1), amounts=(0.9, 1.15, 0.8, -0.1)),
-        ],
-    ),
+    **{
+        case: (
+            case,
+            [
+                dict(order=(3, 1, 0, 2), amounts=(1.2, 0.85, 1.15, 0.07)),
+                dict(order=(2, 0, 3, 1), amounts=(0.9, 1.15, 0.8, -0.1)),
+            ],
+        )
+        for case in ("jitter", "jitter_float")
+    },
     "greyscale": ("greyscale", [dict(), dict()]),
     "gaussian_blur": ("gaussian_blur", [dict(kernel=7, sigma=0.7), dict(kernel=7, sigma=1.9)]),
-    "erase": ("erase", [dict(top=3, left=20, height=15, width=9), dict(top=30, left=0, height=9, width=40)]),
+    "erase": ("erase", [dict(top=3, left=20, height=15, width=9), dict(top=20, left=0, height=9, width=34)]),
     **{
         f"auto_{name}": ("auto", [dict(name=name, magnitude=low), dict(name=name, magnitude=high)])
         for name, low, high in (

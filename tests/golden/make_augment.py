@@ -1,4 +1,5 @@
-"""Writes augment.npz: two photos, what torchvision makes of them in every case, and its tables of magnitudes.
+"""Writes augment.npz: two photos, what torchvision makes of them in every case, its tables of magnitudes; and
+augment_draws.npz: parameters that it draws.
 
 python tests/golden/make_augment.py            needs torch, torchvision and scikit-learn (whose sample photos it uses)
 """
@@ -10,15 +11,20 @@ import torch
 from augment_cases import CASES, SIZE
 from PIL import Image
 
-# torchvision without its compiled operators
-_LIBRARY = torch.library.Library("torchvision", "DEF")
-_LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-_LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+# torchvision's CPU build without its compiled operators needs these two names declared.
+try:
+    _LIBRARY = torch.library.Library("torchvision", "DEF")
+    _LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+except RuntimeError:  # another module has
+    pass
 
 from torchvision.transforms import InterpolationMode, v2  # noqa: E402
-from torchvision.transforms.v2 import functional as F  # noqa: E402
+from torchvision.transforms.v2 import functional as F  # noqa: E402, N812
 
 PATH = Path(__file__).with_name("augment.npz")
+DRAWS_PATH = Path(__file__).with_name("augment_draws.npz")
+DRAWS = 2000
 MAGNITUDE_SIZE = (224, 160)
 
 
@@ -26,7 +32,9 @@ def photos() -> np.ndarray:
     """uint8 [2, H, W, 3]: scikit-learn's china.jpg and flower.jpg, reduced."""
     from sklearn.datasets import load_sample_images
 
-    return np.stack([np.asarray(Image.fromarray(p).resize(SIZE[::-1], Image.LANCZOS)) for p in load_sample_images().images])
+    return np.stack(
+        [np.asarray(Image.fromarray(p).resize(SIZE[::-1], Image.LANCZOS)) for p in load_sample_images().images]
+    )
 
 
 def _mode(nearest: bool) -> InterpolationMode:
@@ -71,6 +79,10 @@ def jitter(x, order, amounts):
     return v2.ColorJitter(0.2, 0.2, 0.2, 0.1).transform(x, params)
 
 
+def jitter_float(x, order, amounts):
+    return (jitter(x.float() / 255, order, amounts) * 255).round().to(torch.uint8)
+
+
 def greyscale(x):
     return F.rgb_to_grayscale(x, num_output_channels=3)
 
@@ -91,7 +103,10 @@ def auto(x, name, magnitude):
 def torchvision_case(case: str, images: np.ndarray) -> np.ndarray:
     """torchvision's uint8 result for each photo."""
     function, params = CASES[case]
-    results = [globals()[function](torch.from_numpy(x.transpose(2, 0, 1).copy()), **p) for x, p in zip(images, params, strict=True)]
+    results = [
+        globals()[function](torch.from_numpy(x.transpose(2, 0, 1).copy()), **p)
+        for x, p in zip(images, params, strict=True)
+    ]
     return np.stack([r.numpy().transpose(1, 2, 0) for r in results])
 
 
@@ -114,6 +129,44 @@ def auto_augment_pairs() -> dict[str, list]:
     return {name: v2.AutoAugment(policy)._policies for name, policy in policies.items()}
 
 
+def draws() -> dict[str, np.ndarray]:
+    """DRAWS sets of parameters of each random transform; those of `draws/NAME` are the columns."""
+    torch.manual_seed(0)
+
+    def draw(transform, size, columns):
+        image = [torch.zeros(3, *size)]
+        return np.array([columns(transform.make_params(image)) for _ in range(DRAWS)], np.float32)
+
+    def window(params):
+        return [params[name] for name in ("top", "left", "height", "width")]
+
+    def erased(params):
+        return [params[name] for name in ("i", "j", "h", "w")] if params["v"] is not None else [0, 0, 0, 0]
+
+    def jitter_order(params):
+        names = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
+        return [*params["fn_idx"].tolist(), *(params[name] for name in names)]
+
+    shape, narrow = (60, 80), (40, 200)
+    return {
+        "resized_crop": draw(v2.RandomResizedCrop(24), shape, window),
+        # Seldom fits: the fallback is drawn as well.
+        "resized_crop_narrow": draw(v2.RandomResizedCrop(24, scale=(0.7, 1.0)), narrow, window),
+        "erasing": draw(v2.RandomErasing(p=1.0), shape, erased),
+        "affine": draw(
+            v2.RandomAffine(20, (0.1, 0.2), (0.7, 1.2), 15),
+            shape,
+            lambda p: [p["angle"], *p["translate"], p["scale"], p["shear"][0]],
+        ),
+        "rotation": draw(v2.RandomRotation(15), shape, lambda p: [p["angle"]]),
+        "crop": draw(v2.RandomCrop(50, padding=4), shape, lambda p: [p["top"], p["left"]]),
+        "jitter": draw(v2.ColorJitter(0.4, 1.3, 0.2, 0.1), shape, jitter_order),
+        "sigma": draw(v2.GaussianBlur(5, (0.3, 1.7)), shape, lambda p: [p["sigma"][0]]),
+        "mixup": draw(v2.MixUp(alpha=0.5, num_classes=2), shape, lambda p: [p["lam"]]),
+        "cutmix": draw(v2.CutMix(alpha=1.0, num_classes=2), shape, lambda p: [p["lam_adjusted"]]),
+    }
+
+
 if __name__ == "__main__":
     images = photos()
     tables = {
@@ -122,4 +175,6 @@ if __name__ == "__main__":
     }
     cases = {f"case/{case}": torchvision_case(case, images) for case in CASES}
     np.savez_compressed(PATH, photos=images, **cases, **{f"space/{k}": v for k, v in magnitudes().items()}, **tables)
-    print(f"{PATH}: {PATH.stat().st_size // 1000} kB")
+    np.savez_compressed(DRAWS_PATH, **draws())
+    for path in (PATH, DRAWS_PATH):
+        print(f"{path}: {path.stat().st_size // 1000} kB")

@@ -1,6 +1,6 @@
 """Make dinov2.npz: outputs of transformers' DINOv2 (another implementation than facebookresearch/dinov2 and ours).
 
-    pip install torch transformers && python tests/golden/make_dinov2.py
+    pip install torch torchvision "transformers>=5" && python tests/golden/make_dinov2.py
 
 Weights are random, a function of their names (tests/models/model_reference.py), so that they need not be stored.
 transformers resizes position embeddings of models without registers otherwise than facebookresearch/dinov2 does; here
@@ -39,9 +39,9 @@ def resized_positions(height: int, width: int) -> torch.Tensor:
 
 def dinov2_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """`random_values` of the tensor that facebookresearch/dinov2 names otherwise."""
-    if "attention.attention" in name:  # three tensors here, one there
+    if any(part in name for part in ("q_proj", "k_proj", "v_proj")):  # three tensors here, one there
         layer = name.split(".")[2]
-        part = ["query", "key", "value"].index(name.split(".")[-2])
+        part = ["q_proj", "k_proj", "v_proj"].index(name.split(".")[-2])
         leaf = name.rsplit(".")[-1]
         joint = random_values(f"blocks.{layer}.attn.qkv.{leaf}", (3 * shape[0], *shape[1:]))
         return joint[part * shape[0] : (part + 1) * shape[0]]
@@ -50,7 +50,7 @@ def dinov2_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
         ("embeddings.position_embeddings", "pos_embed"),
         ("embeddings.", ""),
         ("encoder.layer", "blocks"),
-        ("attention.output.dense", "attn.proj"),
+        ("attention.o_proj", "attn.proj"),
         ("layer_scale1.lambda1", "ls1.gamma"),
         ("layer_scale2.lambda1", "ls2.gamma"),
         ("layernorm", "norm"),
@@ -73,7 +73,7 @@ def run(registers: bool, height: int, width: int) -> dict[str, np.ndarray]:
         for name, tensor in model.named_parameters():
             if name == "embeddings.position_embeddings" and not registers:
                 tensor.copy_(resized_positions(height, width))
-            elif "mask_token" not in name:
+            elif "mask_token" not in name:  # only pre-training uses it
                 tensor.copy_(torch.from_numpy(dinov2_values(name, tuple(tensor.shape))))
         x = torch.from_numpy(images((2, 14 * height, 14 * width, 3)).transpose(0, 3, 1, 2))
         output = model(x, output_hidden_states=True)

@@ -52,13 +52,13 @@ def flat(tree: dict, family: str) -> dict[str, np.ndarray]:
     }
 
 
-def fill(model: nnx.Module, family: str) -> nnx.Module:
-    """The model with `random_values` in place of all parameters and statistics, of their dtypes."""
+def fill(model: nnx.Module, family: str, dtype=jnp.float32) -> nnx.Module:
+    """The model with `random_values` in place of all parameters and statistics."""
 
     def value(path, leaf):
         shape = jax.eval_shape(to_torch_shape, leaf).shape
         values = random_values(torch_name(tuple(k.key for k in path), family), shape)
-        return jnp.asarray(to_ours(values), leaf.dtype)
+        return jnp.asarray(to_ours(values), dtype)
 
     def to_torch_shape(x):
         return jnp.transpose(x, {4: (3, 2, 0, 1), 2: (1, 0)}.get(x.ndim, tuple(range(x.ndim))))
@@ -154,3 +154,9 @@ def error(actual: np.ndarray, expected: np.ndarray) -> float:
     """Norm of the difference relative to the norm of what is expected."""
     assert actual.shape == expected.shape
     return float(np.linalg.norm(actual - expected) / max(np.linalg.norm(expected), 1e-30))
+
+
+def sample(value: np.ndarray) -> np.ndarray:
+    """Eight values, spread evenly over the array, float32."""
+    flat_value = np.asarray(value).reshape(-1)
+    return flat_value[np.linspace(0, flat_value.size - 1, 8).astype(int)].astype(np.float32)

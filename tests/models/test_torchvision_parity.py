@@ -57,7 +57,8 @@ def check(config, theirs, *, train):
     expected = torch_run(theirs, x, train=train)
     with jax.enable_x64(True):
         model = build(config, num_classes=7, channels=3, image_size=(48, 64), dtype=jnp.float64, rngs=nnx.Rngs(0))
-        actual = our_run(fill(model, config.family), x, config.family, train=train)
+        model = fill(model, config.family, jnp.float64)
+        actual = our_run(model, x, config.family, train=train)
 
     head = "classifier" if config.family == "squeezenet" else HEADS[config.family]
     for stage, value in actual["stages"].items():

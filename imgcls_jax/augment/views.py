@@ -1,0 +1,60 @@
+"""Several views of each test image, whose predictions are averaged."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+from imgcls_jax.augment.geometry import Size, View, centre_crop
+from imgcls_jax.augment.normalise import Channels, normalise
+
+Kind = Literal["flip", "five_crop", "ten_crop"]
+
+
+def views(
+    image: UInt8[Array, "b H W c"], kind: Kind, *, image_size: Size, mean: Channels, std: Channels
+) -> Float[Array, "views b h w c"]:
+    """What the model sees of each canvas in each view, normalised.
+
+    Args:
+        kind: "flip": the centre and its mirror image; "five_crop": the corners (top left, top right, bottom left,
+            bottom right) and the centre; "ten_crop": these five of the canvas, then of its mirror image. Crops and
+            order are torchvision's.
+
+    Raises:
+        ValueError: `image_size` exceeds the canvas.
+    """
+    mirrored = image[:, :, ::-1]
+    match kind:
+        case "flip":
+            crops = [_centre(image, image_size), _centre(mirrored, image_size)]
+        case "five_crop":
+            crops = _five(image, image_size)
+        case "ten_crop":
+            crops = _five(image, image_size) + _five(mirrored, image_size)
+    return normalise(jnp.stack(crops), mean, std)
+
+
+def average(logits: Float[Array, "views b classes"]) -> Float[Array, "b classes"]:
+    """Logits of the views' mean probabilities: by softmax, or by the sigmoid where there is one output."""
+    if logits.shape[-1] == 1:
+        p = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+        return jax.nn.logsumexp(p[0], axis=0) - jax.nn.logsumexp(p[1], axis=0)
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])
+
+
+def _centre(image: UInt8[Array, "b H W c"], size: Size) -> Float[Array, "b h w c"]:
+    return centre_crop(View.of(image), size).pixels()
+
+
+def _five(image: UInt8[Array, "b H W c"], size: Size) -> list[Float[Array, "b h w c"]]:
+    centre = _centre(image, size)
+    height, width = size
+    corners = (
+        image[:, :height, :width],
+        image[:, :height, -width:],
+        image[:, -height:, :width],
+        image[:, -height:, -width:],
+    )
+    return [corner.astype(jnp.float32) / 255 for corner in corners] + [centre]

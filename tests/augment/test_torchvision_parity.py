@@ -1,0 +1,189 @@
+"""Every operation against torchvision's uint8 result under the same parameters, on photos.
+
+The tolerances are levels of 255 (greatest, mean). torchvision works on uint8 and truncates after most operations, we
+stay in float32, so one level is the least that can be asked of those; the float maps must agree to half a level.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls_jax.augment import auto, colour, erase, geometry
+from imgcls_jax.augment.geometry import View, Window
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+sys.path.insert(0, str(GOLDEN))
+from augment_cases import CASES  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return dict(np.load(GOLDEN / "augment.npz"))
+
+
+def stack(params, name):
+    return jnp.asarray([p[name] for p in params])
+
+
+def windows(params):
+    return Window(*(stack(params, side) for side in Window._fields))
+
+
+def rotate(image, params):
+    nearest = params[0].get("nearest", False)
+    matrix = geometry.rotation_matrix(stack(params, "angle"))
+    return geometry.warp(View.of(image), matrix, interpolation="nearest" if nearest else "bilinear")
+
+
+def affine_matrix(params):
+    shift, shear = stack(params, "translate"), stack(params, "shear")
+    angle, scale = stack(params, "angle"), stack(params, "scale")
+    return geometry.affine_matrix(geometry.Affine(angle, shift[:, 0], shift[:, 1], scale, shear[:, 0], shear[:, 1]))
+
+
+def affine(image, params):
+    return geometry.warp(View.of(image), affine_matrix(params))
+
+
+def resized_crop(image, params):
+    return geometry.resized_crop(image, windows(params), params[0]["size"])
+
+
+def pad_crop(image, params):
+    mode = {"constant": "zero"}.get(params[0]["mode"], params[0]["mode"])
+    at = stack(params, "top"), stack(params, "left")
+    return geometry.crop(View.of(image), *at, image.shape[1:3], padding=params[0]["padding"], mode=mode).pixels()
+
+
+def brightness(image, params):
+    return colour.brightness(image, stack(params, "factor"))
+
+
+def contrast(image, params):
+    return colour.contrast(image, stack(params, "factor"))
+
+
+def saturation(image, params):
+    return colour.saturation(image, stack(params, "factor"))
+
+
+def hue(image, params):
+    return colour.hue(image, stack(params, "factor"))
+
+
+def jitter(image, params):
+    order = stack(params, "order")
+    return colour.jitter(image, colour.Jitter(order, jnp.take_along_axis(stack(params, "amounts"), order, axis=1)))
+
+
+jitter_float = jitter
+
+
+def greyscale(image, params):
+    return colour.greyscale(image)
+
+
+def gaussian_blur(image, params):
+    return colour.gaussian_blur(image, stack(params, "sigma"), params[0]["kernel"])
+
+
+def erase_(image, params):
+    return erase.erase(image, windows(params), jnp.asarray([255.0, 0.0, 128.0]) / 255)
+
+
+def auto_(image, params):
+    kind = jnp.asarray([[auto.KINDS.index(p["name"])] for p in params])
+    return auto.apply(image, auto.Steps(kind, stack(params, "magnitude")[:, None]))
+
+
+OURS = {**globals(), "erase": erase_, "auto": auto_}
+
+# Operations that are exact, or exact but for the uint8 reference's rounding to nearest.
+HALF = dict.fromkeys(
+    "pad_crop_zero pad_crop_reflect erase rotation_nearest auto_ShearX auto_ShearY auto_TranslateX auto_TranslateY "
+    "auto_Rotate auto_Posterize auto_Solarize auto_Equalize auto_Invert gaussian_blur".split(),
+    (0.51, 0.3),
+)
+# torchvision truncates once.
+ONE = dict.fromkeys("brightness greyscale hue auto_Brightness auto_AutoContrast auto_Sharpness".split(), (1.5, 0.6))
+TOLERANCE = HALF | ONE | {
+    "rotation": (0.51, 0.3),  # away from the border, see below
+    "affine": (0.51, 0.3),
+    "resized_crop_shrunk": (1.01, 0.35),  # torchvision rounds between its two passes
+    "resized_crop_enlarged": (1.01, 0.35),
+    **dict.fromkeys(("saturation", "contrast", "auto_Color", "auto_Contrast"), (2.0, 1.0)),  # floors greyscale as well
+    "jitter": (5.0, 1.5),  # four truncations, each of which the next operation may magnify
+    "jitter_float": (0.51, 0.3),
+}  # fmt: skip
+
+
+def inside_both(params, shape):
+    """Pixels whose bilinear neighbours all lie inside: torchvision weighs the border's blend with the fill twice."""
+    matrix = affine_matrix(params) if "shear" in params[0] else geometry.rotation_matrix(stack(params, "angle"))
+    return np.asarray(geometry.warp(View.of(jnp.ones(shape)), matrix)) > 1 - 1e-4
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_torchvision(case, golden):
+    function, params = CASES[case]
+    image = jnp.asarray(golden["photos"], jnp.float32) / 255
+    ours = np.asarray(jax.jit(lambda x: OURS[function](x, params))(image)) * 255
+    difference = np.abs(ours - golden[f"case/{case}"])
+    if case in ("rotation", "affine"):
+        inside = inside_both(params, image.shape)
+        assert inside.mean() > 0.5
+        difference = difference[inside]
+    greatest, mean = TOLERANCE[case]
+    print(f"{case}: max {difference.max():.2f}, mean {difference.mean():.3f} levels")
+    assert difference.max() <= greatest and difference.mean() <= mean
+    # The reference is not the unchanged photo, so agreement means something.
+    if ours.shape == golden["photos"].shape:
+        assert np.abs(ours - golden["photos"]).mean() > 1
+
+
+def test_goldens_are_torchvisions(golden):
+    pytest.importorskip("torch")
+    make = pytest.importorskip("make_augment")
+    for case in CASES:
+        np.testing.assert_array_equal(make.torchvision_case(case, golden["photos"]), golden[f"case/{case}"])
+
+
+@pytest.mark.parametrize("name", ["imagenet", "cifar10"])
+def test_learnt_pairs(name, golden):
+    kinds, probabilities, strengths = auto.auto_augment_table(name)
+    for row, pair in enumerate(golden[f"pairs/{name}"]):
+        for column, words in enumerate(pair):
+            op, probability, strength = words.split()
+            assert auto.KINDS[kinds[row, column]] == op
+            assert probabilities[row, column] == np.float32(probability)
+            assert strengths[row, column] == int(strength)
+
+
+SPACES = {
+    "AutoAugment": auto.auto_augment_space,
+    "RandAugment": auto.rand_augment_space,
+    "TrivialAugmentWide": lambda size: auto.trivial_augment_space(),
+    "AugMix": auto.aug_mix_space,
+}
+
+
+@pytest.mark.parametrize("policy", SPACES)
+def test_magnitudes(policy, golden):
+    space = SPACES[policy]((224, 160))
+    theirs = {key.split("/")[2]: key for key in golden if key.startswith(f"space/{policy}/")}
+    ours = {auto.KINDS[kind] for kind in space.kinds}
+    assert (ours - {"Identity"} if policy == "AutoAugment" else ours) == set(theirs)
+    for kind, magnitudes, signed in zip(*space, strict=True):
+        name = auto.KINDS[kind]
+        if name not in theirs:
+            continue
+        expected = golden[theirs[name]]
+        if name.startswith("Translate"):
+            # torchvision truncates when it applies the shift; its float32 16 is 15.999998, which we take for 16.
+            expected = np.trunc(expected + 1e-4)
+        np.testing.assert_allclose(magnitudes, expected, atol=1e-5, err_msg=name)
+        assert signed == theirs[name].endswith("/signed"), name

@@ -1,0 +1,85 @@
+import sys
+
+import numpy as np
+import pytest
+
+from imgcls_jax import parity, weights
+from imgcls_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def squeezenet():
+    pytest.importorskip("torch")
+    return parity.load("squeezenet1_1", None, 32)
+
+
+def command(capsys, *arguments):
+    """Exit status and output."""
+    try:
+        parity.main(arguments)
+        status = 0
+    except SystemExit as exit:
+        status = exit.code
+    return status, capsys.readouterr().out
+
+
+def test_same_networks_agree_in_every_layer(squeezenet, capsys, monkeypatch):
+    monkeypatch.setattr(parity, "load", lambda *_: squeezenet)
+    status, out = command(capsys, "--model", "squeezenet1_1", "--image-size", "32")
+    lines = out.splitlines()
+    assert status == 0 and lines[-1].startswith("all 38 layers agree")
+    # The order is that of the computation, and the inner layers of a stage come before the stage.
+    assert [line.split()[0] for line in lines[1:7]] == [
+        "features.0", "features.2", "features.3.squeeze", "features.3.expand1x1", "features.3.expand3x3", "features.3",
+    ]  # fmt: skip
+    assert lines[-2].split()[0] == "logits" and lines[-3].split()[0] == "classifier.1"
+
+
+@pytest.mark.parametrize(
+    ("change", "layer"),
+    [
+        (lambda m: m.features[7].expand3x3.kernel, "features.7.expand3x3"),
+        (lambda m: m.head.out.bias, "classifier.1"),
+    ],
+)
+def test_the_first_layer_that_diverges_is_named(squeezenet, capsys, monkeypatch, change, layer):
+    module, model = squeezenet
+    parameter = change(model)
+    before = parameter[...]
+    parameter[...] = before + 1e-3
+    monkeypatch.setattr(parity, "load", lambda *_: (module, model))
+    status, out = command(capsys, "--model", "squeezenet1_1", "--image-size", "32")
+    parameter[...] = before
+    assert status == 1 and out.splitlines()[-1].startswith(f"{layer} is the first layer that diverges: relative error ")
+    marked = [line.split()[0] for line in out.splitlines() if line.endswith("DIVERGES")]
+    assert marked[0] == layer and marked[-1] == "logits"
+
+
+def test_not_a_number_diverges():
+    row = parity._row("x", np.array([np.nan]), np.ones(1), np.ones(1))
+    assert row.diverges
+    assert parity._row("x", np.ones((1, 2)), np.ones((1, 3)), np.ones((1, 3))).diverges
+
+
+@pytest.mark.slow
+def test_a_checkpoint_with_other_classes(tmp_path, capsys):
+    module, _ = parity.load("resnet18", None, 32)
+    state = {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+    state["fc.weight"], state["fc.bias"] = state["fc.weight"][:5], state["fc.bias"][:5]
+    weights.save_pth(state, tmp_path / "five.pth")
+    status, out = command(
+        capsys, "--model", "resnet18", "--checkpoint", str(tmp_path / "five.pth"), "--image-size", "32"
+    )
+    assert status == 0 and "2×5" in out.splitlines()[-2]
+
+
+def test_a_model_torchvision_lacks_is_refused():
+    pytest.importorskip("torch")
+    with pytest.raises(UserError, match="--model dinov2_vits14: .*only resnet101, .*wide_resnet50_2 in common"):
+        parity.load("dinov2_vits14", None, 32)
+
+
+def test_without_torch_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(UserError, match=r"pip install 'imgcls_jax\[parity\]'"):
+        parity.load("resnet18", None, 32)

@@ -1,0 +1,84 @@
+"""Impossible combinations: one clear sentence before any data is read."""
+
+import pytest
+
+from imgcls_jax import config as c
+from imgcls_jax.errors import UserError
+from imgcls_jax.train import train_and_evaluate
+from imgcls_jax.validate import validate
+
+SCHEDULE = c.Schedule(peak=0.1, shape=c.Constant())
+DATA = dict(source=c.Arrays(), canvas=c.Canvas(8, 8), image_size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+CNN = dict(convs=(c.Conv(4, 3),), aggregate="flatten")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(batch_size=12, mesh=c.Mesh(devices=8)), "batch_size = 12 cannot be shared equally by 8 devices: take 8 or 16"),
+        (dict(eval_batch_size=3, mesh=c.Mesh(devices=2)), "eval_batch_size = 3 cannot be shared equally by 2 devices"),
+        (dict(mesh=c.Mesh(devices=9)), "mesh.devices is 9, but this machine has 8"),
+        (dict(mesh=c.Mesh(devices=2, fsdp=3)), "mesh.fsdp = 3 does not divide the number of devices, 2"),
+        (dict(optim=c.Optim(c.SGD(), SCHEDULE, accumulate=3)), "cannot be split into optim.accumulate = 3 equal parts"),
+        (dict(data=c.Data(**DATA | dict(image_size=(9, 8)))), "image_size = 9×8 is larger than data.canvas = 8×8"),
+        (dict(data=c.Data(**DATA, eval_canvas=c.Canvas(4, 8))), "is larger than data.eval_canvas = 4×8"),
+        (dict(data=c.Data(**DATA, eval_canvas=c.Canvas(8, 8, channels=1))), "data.eval_canvas has 1 channel(s)"),
+        (dict(data=c.Data(**DATA | dict(mean=(0.5,)))), "data.mean has 1 values, but data.canvas has 3 channel(s)"),
+        (dict(data=c.Data(**DATA | dict(std=(0.5,) * 4))), "data.std has 4 values, but data.canvas has 3 channel(s)"),
+        (dict(data=c.Data(**DATA | dict(mean=(125.0,) * 3))), "must lie in [0, 1], where 0 is black and 1 is white"),
+        (dict(data=c.Data(**DATA | dict(std=(64.0,) * 3))), "must lie in (0, 1]"),
+        (
+            dict(data=c.Data(**DATA | dict(source=c.TFDS("x", "train", "test", None)), validation_share=0.1)),
+            "both name validation images",
+        ),
+        (
+            dict(data=c.Data(**DATA | dict(source=c.TFDS("x", "train", None, "test")), test_share=0.1)),
+            "both name test images",
+        ),
+        (
+            dict(optim=c.Optim(c.SGD(), c.Schedule(peak=0.1, shape=c.Cosine(), warmup_epochs=2))),
+            "warmup_epochs is 2, but training has only 2 epoch(s)",
+        ),
+        (
+            dict(model=c.CNN(**CNN, head=c.Head(sigmoid=True))),
+            "model.head.sigmoid gives one logit, which CrossEntropy cannot use",
+        ),
+        (
+            dict(
+                model=c.CNN(**CNN, head=c.Head(sigmoid=True)), loss=c.BinaryCrossEntropy(), augment=(c.Mixup(0.5),)
+            ),
+            "augment[0] (Mixup) mixes labels, which a model with one sigmoid output cannot learn",
+        ),
+        (dict(augment=(c.Rotation(15, from_epoch=30),)), "would start at epoch 30, but the run ends after epoch 1"),
+        (dict(augment=(c.HorizontalFlip(p=0.0),)), "augment[0] (HorizontalFlip) has probability p=0"),
+    ],
+)
+def test_impossible_combination(changes, message, tiny_config, tmp_path):
+    config = tiny_config(**changes)
+    with pytest.raises(UserError) as error:
+        train_and_evaluate(config, tmp_path / "run")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists(), "a refused config must leave nothing behind"
+
+
+def test_a_good_config_passes(tiny_config):
+    validate(tiny_config(), devices=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(batch_size=80), "batch_size = 80 is larger than the training set of 72 images"),
+        (dict(early_stopping=c.EarlyStopping(patience=3)), "early_stopping needs validation images"),
+        (
+            dict(optim=c.Optim(c.SGD(), c.Schedule(peak=0.1, shape=c.ReduceOnPlateau()))),
+            "ReduceOnPlateau needs validation images",
+        ),
+    ],
+)
+def test_settings_that_the_data_contradicts(changes, message, tiny_config, tiny_arrays, tmp_path):
+    arrays = {name: value for name, value in tiny_arrays.items() if "validation" not in name}
+    with pytest.raises(UserError) as error:
+        train_and_evaluate(tiny_config(**changes), tmp_path, arrays=arrays)
+    assert message in str(error.value)
