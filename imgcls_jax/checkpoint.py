@@ -33,10 +33,10 @@ class Checkpoints:
         """Step of the newest finished checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: Any, run: dict[str, Any], *, best: int | None) -> None:
-        """Save in the background; `best` is the step of the best checkpoint, which stays."""
+    def save(self, step: int, state: Any, run: dict[str, Any]) -> None:
+        """Save in the background; run["best"] is the step of the best checkpoint, which stays."""
         self._manager.wait_until_finished()
-        keep = {self._manager.latest_step(), best, step}
+        keep = {self._manager.latest_step(), run["best"], step}
         for old in self._manager.all_steps():
             if old not in keep:
                 self._manager.delete(old)

@@ -35,7 +35,6 @@ _BATCHES_AHEAD = 2
 class TrainFeed(Protocol):
     """Runs epochs of the training split."""
 
-    steps_per_epoch: int
     waited: float
     """Seconds for which the device had to wait for data in the epoch so far."""
 
@@ -75,9 +74,9 @@ class ResidentTraining:
     """All training images on the device."""
 
     def __init__(self, split: Split, config: c.Config, mesh: Mesh):
-        self.steps_per_epoch = len(split) // config.batch_size
         self.waited = 0.0
         self._seed, self._size, self._batch = config.seed, len(split), config.batch_size
+        self._steps = len(split) // config.batch_size
         self._mesh = mesh
         self._loop = jax.default_backend() != "cpu"
         self._data = _upload(split, mesh)
@@ -103,14 +102,14 @@ class ResidentTraining:
     def epoch(self, state: TrainState, epoch: int, first: int) -> Iterator[tuple[TrainState, Metrics, int]]:
         order = self._order(epoch)
         stride = _STEPS_PER_DISPATCH if self._loop else 1
-        for start in range(first, self.steps_per_epoch, stride):
-            end = min(start + stride, self.steps_per_epoch)
+        for start in range(first, self._steps, stride):
+            end = min(start + stride, self._steps)
             state, metrics = self._run(state, self._data, order, np.int32(start), np.int32(end))
             yield state, metrics, end
 
     def _order(self, epoch: int) -> jax.Array:
         """int32 [steps, batch]: the rows of each of the epoch's steps."""
-        rows = data.epoch_order(self._seed, epoch, self._size)[: self.steps_per_epoch * self._batch]
+        rows = data.epoch_order(self._seed, epoch, self._size)[: self._steps * self._batch]
         return _put(rows.astype(np.int32).reshape(-1, self._batch), meshes.replicated(self._mesh))
 
 
@@ -118,7 +117,6 @@ class StreamedTraining:
     """Training images from the host, batch by batch."""
 
     def __init__(self, split: Split, config: c.Config, mesh: Mesh):
-        self.steps_per_epoch = len(split) // config.batch_size
         self.waited = 0.0
         self._split, self._seed, self._batch = split, config.seed, config.batch_size
         self._threads = config.data.workers or os.cpu_count() or 1

@@ -3,8 +3,9 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from imgcls_jax.config import Config, files
+from imgcls_jax.config import files
 from imgcls_jax.errors import UserError
 
 
@@ -30,8 +31,10 @@ def parser(doc: str | None, *, config: bool = True) -> argparse.ArgumentParser:
     return result
 
 
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Config]:
-    """The command's own options, and the config with its overrides."""
+def parse(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, *, config_required: bool = True
+) -> tuple[argparse.Namespace, Any]:
+    """The command's own options, and the config with its overrides; None without --config, where that is allowed."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     overrides, own = [], []
     while arguments:
@@ -44,6 +47,8 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> t
         else:
             own.append(argument)
     options = parser.parse_args(own)
+    if options.config is None and not config_required and not overrides:
+        return options, None
     if options.config is None:
         raise UserError("--config is missing: give a config file, such as --config configs/digits_cnn.py")
     config = files.load(options.config, overrides)

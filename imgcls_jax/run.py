@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from imgcls_jax import augment, data, feed, losses, models, precision, state, steps
+from imgcls_jax import augment, data, feed, losses, models, precision, pretrained, state, steps
 from imgcls_jax import config as c
 from imgcls_jax import mesh as meshes
 from imgcls_jax.config import files
@@ -37,27 +37,47 @@ class Run:
         )
         self.model = state.model(lambda rngs: build(rngs=rngs), config.transfer.batch_norm)
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
-        self.plan = surgery.plan(config.transfer, config.model, *self._abstract, None)
+        loaded, self.notes = pretrained.load(config, *self._abstract)
+        self.plan = surgery.plan(config.transfer, config.model, *self._abstract, loaded)
         self._loss = losses.build(
             config.loss, num_classes=classes, class_counts=dataset.train.class_counts(classes).tolist()
         )
         self.resident = feed.is_resident(config.data.feed, list(dataset.splits), mesh)
-        self.feed = feed.training(dataset.train, config, mesh, resident=self.resident)
-        self.steps_per_epoch = self.feed.steps_per_epoch
+        self.steps_per_epoch = len(dataset.train) // config.batch_size
         self.schedule = schedules.build(
             config.optim.schedule, steps_per_epoch=self.steps_per_epoch, epochs=config.epochs
         )
-        eval_step = steps.build_eval_step(
+
+    # ---- data
+
+    @functools.cached_property
+    def training(self) -> feed.TrainFeed:
+        """Runs epochs of the training split."""
+        return feed.training(self.dataset.train, self.config, self.mesh, resident=self.resident)
+
+    @functools.cached_property
+    def validate(self) -> feed.Evaluation | None:
+        """Evaluates the validation split; None without one."""
+        return self._evaluation(self.dataset.validation)
+
+    @functools.cached_property
+    def test(self) -> feed.Evaluation | None:
+        """Evaluates the test split; None without one."""
+        return self._evaluation(self.dataset.test)
+
+    def _evaluation(self, split: data.Split | None) -> feed.Evaluation | None:
+        if split is None:
+            return None
+        settings = self.config.data
+        step = steps.build_eval_step(
             self.model.evaluate,
             prepare=functools.partial(
-                augment.evaluation, image_size=config.data.image_size, mean=config.data.mean, std=config.data.std
+                augment.evaluation, image_size=settings.image_size, mean=settings.mean, std=settings.std
             ),
             loss=self._loss,
-            num_classes=classes,
+            num_classes=len(self.dataset.class_names),
         )
-        evaluate = functools.partial(feed.Evaluation, config=config, mesh=mesh, step=eval_step, resident=self.resident)
-        self.validate = evaluate(dataset.validation) if dataset.validation else None
-        self.test = evaluate(dataset.test) if dataset.test else None
+        return feed.Evaluation(split, self.config, self.mesh, step, resident=self.resident)
 
     # ---- phases
 
@@ -129,7 +149,7 @@ class Run:
             sam_radius=config.optim.sam_radius,
             ema_decay=config.optim.ema.decay if config.optim.ema else None,
         )
-        return self.feed.compile(train_step, train_state)
+        return self.training.compile(train_step, train_state)
 
     def _trainable(self, epoch: int) -> dict[str, bool]:
         return {row.path: row.trains(epoch) for row in self.plan.rows}

@@ -3,6 +3,7 @@
 Commands call `setup` first. A library user who calls `train_and_evaluate` without it loses speed, nothing else.
 """
 
+import logging
 import os
 import platform
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ def setup() -> Runtime:
         flags = f"{flags} {_CPU_CONVOLUTION_FLAG}".strip()
         os.environ["XLA_FLAGS"] = flags
 
+    # Of the libraries' own messages only errors, so that the run's output is the run's.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -103,20 +103,16 @@ def train_and_evaluate(
     started = time.perf_counter() - saved["seconds"]
 
     def save(epoch: int, step_in_epoch: int) -> None:
+        best = best_epoch(history, config.best.metric)
         document = {
             "epoch": epoch,
             "step": step_in_epoch,
             "history": history,
+            "best": None if best is None else (best + 1) * run.steps_per_epoch,
             "seconds": time.perf_counter() - started,
             "card": run.card(),
         }
-        best = best_epoch(history, config.best.metric)
-        checkpoints.save(
-            epoch * run.steps_per_epoch + step_in_epoch,
-            train_state,
-            document,
-            best=None if best is None else (best + 1) * run.steps_per_epoch,
-        )
+        checkpoints.save(epoch * run.steps_per_epoch + step_in_epoch, train_state, document)
 
     def stop() -> NoReturn:
         checkpoints.wait()
@@ -147,7 +143,7 @@ def train_and_evaluate(
                 "learning_rate": run.learning_rate(train_state, epoch, run.steps_per_epoch - 1),
                 "train": metrics.result(),
                 "images_per_second": speed.images_per_second(run.steps_per_epoch),
-                "waited_for_data": speed.share(run.feed.waited),
+                "waited_for_data": speed.share(run.training.waited),
             }
 
             # -- evaluate
@@ -204,7 +200,7 @@ def train_epoch(
     """
     in_flight: collections.deque[tuple[int, Metrics]] = collections.deque()
     with console.progress(epoch, run.config.epochs, first_step, run.steps_per_epoch) as progress:
-        for train_state, metrics, done in run.feed.epoch(train_state, epoch, first_step):
+        for train_state, metrics, done in run.training.epoch(train_state, epoch, first_step):
             in_flight.append((done, metrics))
             while len(in_flight) > (_IN_FLIGHT if done < run.steps_per_epoch else 0):
                 step, late = in_flight.popleft()

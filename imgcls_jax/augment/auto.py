@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from imgcls_jax.augment import colour, geometry
-from imgcls_jax.augment.geometry import Interpolation, Size, View
+from imgcls_jax.augment.geometry import Interpolation, Size, View, below
 
 KINDS = (
     "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",
@@ -139,31 +139,27 @@ def aug_mix_space(size: Size) -> Space:
 
 def draw_auto_augment(key: Key[Array, ""], name: PolicyName, size: Size) -> Steps:
     """One of the 25 pairs; each of its two operations by its own probability (Cubuk et al. 2018)."""
-    pair_key, chance_key, sign_key = jax.random.split(key, 3)
     kinds, probabilities, strengths = (jnp.asarray(column) for column in auto_augment_table(name))
-    space = auto_augment_space(size)
-    pair = jax.random.randint(pair_key, (), 0, len(kinds))
-    runs = jax.random.uniform(chance_key, (2,)) < probabilities[pair]
-    magnitude = _magnitudes(sign_key, space, kinds[pair], strengths[pair])
-    return Steps(jnp.where(runs, kinds[pair], IDENTITY), magnitude)
+    pair, chance, sign = jnp.split(jax.random.uniform(key, (5,)), (1, 3))
+    pair = below(pair[0], len(kinds))
+    magnitude = _magnitudes(sign, auto_augment_space(size), kinds[pair], strengths[pair])
+    return Steps(jnp.where(chance < probabilities[pair], kinds[pair], IDENTITY), magnitude)
 
 
 def draw_rand_augment(key: Key[Array, ""], num_ops: int, magnitude: int, size: Size) -> Steps:
     """`num_ops` operations, with replacement, all of strength `magnitude` of 30 (Cubuk et al. 2019)."""
-    place_key, sign_key = jax.random.split(key)
     space = rand_augment_space(size)
-    place = jax.random.randint(place_key, (num_ops,), 0, len(space.kinds))
-    strength = jnp.full((num_ops,), magnitude)
-    return Steps(jnp.asarray(space.kinds)[place], _magnitudes(sign_key, space, place, strength))
+    place, sign = jax.random.uniform(key, (2, num_ops))
+    place = below(place, len(space.kinds))
+    return Steps(jnp.asarray(space.kinds)[place], _magnitudes(sign, space, place, jnp.full((num_ops,), magnitude)))
 
 
 def draw_trivial_augment(key: Key[Array, ""]) -> Steps:
     """One operation of random strength (Müller & Hutter 2021)."""
-    place_key, strength_key, sign_key = jax.random.split(key, 3)
     space = trivial_augment_space()
-    place = jax.random.randint(place_key, (1,), 0, len(space.kinds))
-    strength = jax.random.randint(strength_key, (1,), 0, space.magnitudes.shape[1])
-    return Steps(jnp.asarray(space.kinds)[place], _magnitudes(sign_key, space, place, strength))
+    place, strength, sign = jax.random.uniform(key, (3, 1))
+    place, strength = below(place, len(space.kinds)), below(strength, space.magnitudes.shape[1])
+    return Steps(jnp.asarray(space.kinds)[place], _magnitudes(sign, space, place, strength))
 
 
 class Mixture(NamedTuple):
@@ -177,22 +173,23 @@ class Mixture(NamedTuple):
 
 def draw_aug_mix(key: Key[Array, ""], *, severity: int, width: int, depth: int, alpha: float, size: Size) -> Mixture:
     """`width` chains of `depth` operations (−1: one to three), strength below `severity` (Hendrycks et al. 2020)."""
-    place_key, strength_key, sign_key, depth_key, share_key, own_key = jax.random.split(key, 6)
+    step_key, length_key, share_key, own_key = jax.random.split(key, 4)
     space = aug_mix_space(size)
-    shape = (width, depth if depth > 0 else 3)
-    place = jax.random.randint(place_key, shape, 0, len(space.kinds))
-    strength = jax.random.randint(strength_key, shape, 0, severity)
-    length = jax.random.randint(depth_key, (width, 1), 1, 4) if depth < 1 else depth
-    kinds = jnp.where(jnp.arange(shape[1]) < length, jnp.asarray(space.kinds)[place], IDENTITY)
+    longest = depth if depth > 0 else 3
+    place, strength, sign = jax.random.uniform(step_key, (3, width, longest))
+    place, strength = below(place, len(space.kinds)), below(strength, severity)
+    length = 1 + below(jax.random.uniform(length_key, (width, 1)), 3) if depth < 1 else depth
+    kinds = jnp.where(jnp.arange(longest) < length, jnp.asarray(space.kinds)[place], IDENTITY)
     shares = jax.random.dirichlet(share_key, jnp.full((width,), alpha)) * jax.random.beta(own_key, alpha, alpha)
-    return Mixture(Steps(kinds, _magnitudes(sign_key, space, place, strength)), shares)
+    return Mixture(Steps(kinds, _magnitudes(sign, space, place, strength)), shares)
 
 
-def _magnitudes(key: Key[Array, ""], space: Space, place: Int[Array, "*n"], strength: Int[Array, "*n"]) -> Array:
-    """Magnitudes of operations by their place in the space; signed ones are negative half the time."""
+def _magnitudes(
+    sign: Float[Array, "*n"], space: Space, place: Int[Array, "*n"], strength: Int[Array, "*n"]
+) -> Float[Array, "*n"]:
+    """Magnitudes of operations by their place in the space; signed ones are negative where `sign` < 0.5."""
     magnitude = jnp.asarray(space.magnitudes)[place, strength]
-    negative = jax.random.bernoulli(key, shape=place.shape) & jnp.asarray(space.signed)[place]
-    return jnp.where(negative, -magnitude, magnitude)
+    return jnp.where((sign < 0.5) & jnp.asarray(space.signed)[place], -magnitude, magnitude)
 
 
 # ---- application ----------------------------------------------------------------------------------------------------

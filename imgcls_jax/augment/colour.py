@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from imgcls_jax.augment.geometry import between
+
 LUMA = (0.299, 0.587, 0.114)
 """Weights of ITU-R 601-2, as in Pillow's `convert("L")`."""
 
@@ -78,16 +80,14 @@ def draw_jitter(
     key: Key[Array, ""], *, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0, hue: float = 0.0
 ) -> Jitter:
     """torchvision's ColorJitter.get_params, without the adjustments whose strength is 0."""
-    order_key, amount_key = jax.random.split(key)
     kinds, low, high = [], [], []
     for kind, strength in enumerate((brightness, contrast, saturation, hue)):
         if strength > 0:
             kinds.append(kind)
             low.append(-strength if kind == HUE else max(0.0, 1 - strength))
             high.append(strength if kind == HUE else 1 + strength)
-    order = jax.random.permutation(order_key, len(kinds))
-    low, high = jnp.asarray(low), jnp.asarray(high)
-    amount = low + jax.random.uniform(amount_key, (len(kinds),)) * (high - low)
+    order, amount = jax.random.uniform(key, (2, len(kinds)))
+    order, amount = jnp.argsort(order), between(amount, jnp.asarray(low), jnp.asarray(high))
     return Jitter(jnp.asarray(kinds, jnp.int32)[order], amount[order])
 
 

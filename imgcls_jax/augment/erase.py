@@ -1,12 +1,10 @@
 """Rectangles and squares that hide a part of each image."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from imgcls_jax.augment.geometry import ATTEMPTS, Size, Window
+from imgcls_jax.augment.geometry import Size, Window, below, draw_shapes
 
 
 def draw_erasing(key: Key[Array, ""], size: Size, scale: tuple[float, float], ratio: tuple[float, float]) -> Window:
@@ -17,17 +15,13 @@ def draw_erasing(key: Key[Array, ""], size: Size, scale: tuple[float, float], ra
         scale: least and greatest share of the image's area.
         ratio: least and greatest height / width.
     """
-    area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
-    area = size[0] * size[1] * jax.random.uniform(area_key, (ATTEMPTS,), minval=scale[0], maxval=scale[1])
-    ratios = jnp.exp(jax.random.uniform(ratio_key, (ATTEMPTS,), minval=math.log(ratio[0]), maxval=math.log(ratio[1])))
-    heights = jnp.round(jnp.sqrt(area * ratios)).astype(jnp.int32)
-    widths = jnp.round(jnp.sqrt(area / ratios)).astype(jnp.int32)
+    area, ratios, (y, x) = draw_shapes(key, scale, ratio)
+    heights = jnp.round(jnp.sqrt(size[0] * size[1] * area * ratios)).astype(jnp.int32)
+    widths = jnp.round(jnp.sqrt(size[0] * size[1] * area / ratios)).astype(jnp.int32)
     fits = (heights < size[0]) & (widths < size[1])
     drawn, found = jnp.argmax(fits), jnp.any(fits)
     height, width = jnp.where(found, heights[drawn], 0), jnp.where(found, widths[drawn], 0)
-    top = jax.random.randint(top_key, (), 0, size[0] - height + 1)
-    left = jax.random.randint(left_key, (), 0, size[1] - width + 1)
-    return Window(top, left, height, width)
+    return Window(below(y, size[0] - height + 1), below(x, size[1] - width + 1), height, width)
 
 
 def draw_cutout(key: Key[Array, ""], size: Size, side: int) -> Window:
@@ -35,9 +29,9 @@ def draw_cutout(key: Key[Array, ""], size: Size, side: int) -> Window:
 
     Source: DeVries & Taylor 2017, https://github.com/uoguelph-mlrg/Cutout (there an odd side loses one pixel).
     """
-    centre = jax.random.randint(key, (2,), 0, jnp.asarray(size)) - side // 2
+    y, x = jax.random.uniform(key, (2,))
     extent = jnp.full((), side, jnp.int32)
-    return Window(centre[0], centre[1], extent, extent)
+    return Window(below(y, size[0]) - side // 2, below(x, size[1]) - side // 2, extent, extent)
 
 
 def erase(

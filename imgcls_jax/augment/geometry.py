@@ -48,6 +48,16 @@ class Affine(NamedTuple):
     shear_y: Float[Array, "*b"]
 
 
+def between(unit: Float[Array, "*b"], low: float, high: float) -> Float[Array, "*b"]:
+    """[0, 1) → [low, high), exactly `low` where both are equal."""
+    return low + unit * (high - low)
+
+
+def below(unit: Float[Array, "*b"], count: int | Int[Array, "*b"]) -> Int[Array, "*b"]:
+    """[0, 1) → 0 … count − 1, each equally likely (to 2⁻²³)."""
+    return jnp.minimum(jnp.floor(unit * count).astype(jnp.int32), count - 1)
+
+
 # ---- views ----------------------------------------------------------------------------------------------------------
 
 
@@ -110,11 +120,8 @@ def alternating_flip(index: Int[Array, "b"], epoch: Int[Array, ""]) -> Bool[Arra
 
 def draw_crop(key: Key[Array, ""], canvas: Size, size: Size) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """Top and left of a window of `size`, uniform over all that lie within `canvas` (padding included)."""
-    top_key, left_key = jax.random.split(key)
-    return (
-        jax.random.randint(top_key, (), 0, canvas[0] - size[0] + 1),
-        jax.random.randint(left_key, (), 0, canvas[1] - size[1] + 1),
-    )
+    top, left = jax.random.uniform(key, (2,))
+    return below(top, canvas[0] - size[0] + 1), below(left, canvas[1] - size[1] + 1)
 
 
 def crop(
@@ -161,9 +168,7 @@ def draw_resized_crop(
     Returns:
         A window inside `content`: the first of ten draws that fits, else the largest centred one of allowed ratio.
     """
-    area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
-    area = jax.random.uniform(area_key, (ATTEMPTS,), minval=scale[0], maxval=scale[1])
-    ratios = jnp.exp(jax.random.uniform(ratio_key, (ATTEMPTS,), minval=math.log(ratio[0]), maxval=math.log(ratio[1])))
+    area, ratios, (y, x) = draw_shapes(key, scale, ratio)
     widths = jnp.round(content.width * jnp.sqrt(area * ratios / aspect)).astype(jnp.int32)
     heights = jnp.round(content.height * jnp.sqrt(area / ratios * aspect)).astype(jnp.int32)
     fits = (widths > 0) & (widths <= content.width) & (heights > 0) & (heights <= content.height)
@@ -174,9 +179,18 @@ def draw_resized_crop(
     width = jnp.where(found, widths[drawn], all_width)
     height = jnp.where(found, heights[drawn], all_height)
     spare_y, spare_x = content.height - height, content.width - width
-    top = jnp.where(found, jax.random.randint(top_key, (), 0, jnp.maximum(spare_y, 0) + 1), spare_y // 2)
-    left = jnp.where(found, jax.random.randint(left_key, (), 0, jnp.maximum(spare_x, 0) + 1), spare_x // 2)
+    top = jnp.where(found, below(y, spare_y + 1), spare_y // 2)
+    left = jnp.where(found, below(x, spare_x + 1), spare_x // 2)
     return Window(content.top + top, content.left + left, height, width)
+
+
+def draw_shapes(
+    key: Key[Array, ""], scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[Float[Array, "attempts"], Float[Array, "attempts"], Float[Array, "2"]]:
+    """Areas, uniform in `scale`; ratios, log-uniform in `ratio`; and a place in [0, 1)²."""
+    # One call: each call of jax.random adds about half a second of compilation on a CPU.
+    area, ratios, place = jnp.split(jax.random.uniform(key, (2 * ATTEMPTS + 2,)), (ATTEMPTS, 2 * ATTEMPTS))
+    return between(area, *scale), jnp.exp(between(ratios, math.log(ratio[0]), math.log(ratio[1]))), place
 
 
 def resized_crop(image: Float[Array, "b H W c"], window: Window, size: Size) -> Float[Array, "b h w c"]:
@@ -226,11 +240,11 @@ def draw_affine(
     """torchvision's RandomAffine.get_params for images of `size`; shifts are whole pixels, the shear is horizontal."""
     angle, shift_x, shift_y, factor, shear_x = jax.random.uniform(key, (5,))
     return Affine(
-        angle=_between(angle, -degrees, degrees),
-        shift_x=jnp.round(_between(shift_x, -translate[0] * size[1], translate[0] * size[1])),
-        shift_y=jnp.round(_between(shift_y, -translate[1] * size[0], translate[1] * size[0])),
-        scale=_between(factor, *scale),
-        shear_x=_between(shear_x, -shear, shear),
+        angle=between(angle, -degrees, degrees),
+        shift_x=jnp.round(between(shift_x, -translate[0] * size[1], translate[0] * size[1])),
+        shift_y=jnp.round(between(shift_y, -translate[1] * size[0], translate[1] * size[0])),
+        scale=between(factor, *scale),
+        shear_x=between(shear_x, -shear, shear),
         shear_y=jnp.zeros(()),
     )
 
@@ -294,11 +308,6 @@ def warp(
 
 
 # ---- shared ---------------------------------------------------------------------------------------------------------
-
-
-def _between(unit: Float[Array, "*b"], low: float, high: float) -> Float[Array, "*b"]:
-    """[0, 1) → [low, high), exactly `low` where both are equal."""
-    return low + unit * (high - low)
 
 
 def _reflect(position: Int[Array, "*b"], size: int) -> Int[Array, "*b"]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from imgcls_jax.augment.geometry import Size, Window
+from imgcls_jax.augment.geometry import Size, Window, below
 
 
 class Mix(NamedTuple):
@@ -35,7 +35,7 @@ def draw_cutmix(key: Key[Array, ""], alpha: float, size: Size) -> Mix:
     """
     share_key, centre_key = jax.random.split(key)
     side = 0.5 * jnp.sqrt(1 - jax.random.beta(share_key, alpha, alpha))
-    centre = jax.random.randint(centre_key, (2,), 0, jnp.asarray(size))
+    centre = below(jax.random.uniform(centre_key, (2,)), jnp.asarray(size))
     half = jnp.floor(side * jnp.asarray(size)).astype(jnp.int32)
     start, stop = jnp.maximum(centre - half, 0), jnp.minimum(centre + half, jnp.asarray(size))
     return cut(Window(start[0], start[1], stop[0] - start[0], stop[1] - start[1]), size)

@@ -220,7 +220,7 @@ def _fold_in(keys: Key[Array, "b"], place: int) -> Key[Array, "b"]:
 
 def _coins(keys: Key[Array, "b"], p: float) -> Bool[Array, "b"]:
     """True with probability `p`."""
-    return jax.vmap(functools.partial(jax.random.bernoulli, p=p))(keys)
+    return jax.vmap(jax.random.uniform)(keys) < p
 
 
 def _draw(function: Callable, keys: Key[Array, "b"], *args, **kwargs):

@@ -30,6 +30,8 @@ def start(
     if jax.process_index() == 0:
         (workdir / "parameters.txt").write_text(table + "\n")
     console.line(table)
+    for note in run.notes:
+        console.line(f"note: {note}")
     console.table("data", _data(run))
     console.table("run", _devices(run, train_state, step) | _runtime(runtime))
 
@@ -87,9 +89,9 @@ def _bytes(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def progress(run: Run, metrics: Metrics, epoch: int, step: int, speed: Speed) -> str:
+def progress(run: Run, so_far: Metrics, epoch: int, step: int, speed: Speed) -> str:
     """The figures beside the progress bar."""
-    now = metrics.result()
+    now = so_far.result()
     rate = speed.images_per_second(step)
     left = ((run.config.epochs - epoch) * run.steps_per_epoch - step) * run.config.batch_size / max(rate, 1e-9)
     text = (
@@ -97,7 +99,7 @@ def progress(run: Run, metrics: Metrics, epoch: int, step: int, speed: Speed) ->
         f"  lr {run.schedule.at(epoch * run.steps_per_epoch + step):.2e}  {rate:,.0f} img/s  {duration(left)} left"
     )
     if not run.resident:
-        text += f"  waiting for data {percent(speed.share(run.feed.waited))}"
+        text += f"  waiting for data {percent(speed.share(run.training.waited))}"
     return text
 
 
@@ -116,16 +118,20 @@ def epoch(record: Record, epochs: int) -> str:
     return text
 
 
+def metrics(figures: dict[str, Any]) -> str:
+    """The metrics of a split in words."""
+    return (
+        f"top-1 {percent(figures['top1'])}, top-5 {percent(figures['top5'])}, loss {figures['loss']:.4f} "
+        f"({figures['count']:,} images)"
+    )
+
+
 def finish(console: Console, result: dict[str, Any], workdir: Path, command: str | None) -> None:
     """The final figures, where the files are, and how to go on."""
     rows = {}
     for split in ("validation", "test"):
         if result[split]:
-            figures = result[split]
-            rows[split] = (
-                f"top-1 {percent(figures['top1'])}, top-5 {percent(figures['top5'])}, loss {figures['loss']:.4f} "
-                f"({figures['count']:,} images)"
-            )
+            rows[split] = metrics(result[split])
     rows["best epoch"] = f"{result['best_epoch'] + 1} of {result['epochs']}"
     rows["time"] = duration(result["seconds"])
     rows["files"] = f"{workdir}/: result.json, metrics.jsonl, curves.png, parameters.txt, checkpoints/"

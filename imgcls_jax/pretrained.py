@@ -1,0 +1,68 @@
+"""Initial values from elsewhere: a torch or safetensors file, a published checkpoint, or an earlier run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from imgcls_jax import config as c
+from imgcls_jax import weights
+from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax.config import files
+from imgcls_jax.errors import UserError
+from imgcls_jax.weights import fit, paths
+
+
+def load(
+    config: c.Config, params: Mapping[str, Any], stats: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The arrays of `config.transfer.init_from` by parameter path, and notes for the user.
+
+    Args:
+      config: the experiment.
+      params, stats: the model's parameters and BatchNorm statistics, or only their shapes.
+
+    Returns:
+      {path: array} of all parameters and statistics but the replaced ones, None where everything is random; and
+      sentences on where this run departs from how the weights were trained.
+
+    Raises:
+      UserError: there is no such file, name or run, or it does not fit the model.
+    """
+    source = config.transfer.init_from
+    if source is None:
+        return None, []
+    replace = config.transfer.replace
+    if Path(source).is_dir():
+        shapes = {path: tuple(leaf.shape) for tree in (params, stats) for path, leaf in paths.flatten(tree).items()}
+        loaded, saved = of_run(Path(source))
+        return fit.fit(loaded, shapes, replace), _departures(config.data, saved.data.mean, saved.data.std)
+    file, entry = weights.resolve(source)
+    loaded = weights.from_torch(weights.read(file), config.model, params, stats, replace)
+    if entry is None:
+        return loaded, []
+    published = entry.preprocessing
+    return loaded, _departures(config.data, published.mean, published.std)
+
+
+def of_run(workdir: Path) -> tuple[dict[str, Any], c.Config]:
+    """{path: array} of the best checkpoint of a run, averaged parameters where it kept them, and the run's config."""
+    config = files.restore(workdir / "config.json")
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    latest = checkpoints.latest()
+    if latest is None:
+        raise UserError(f"{workdir} has no checkpoint yet: train it first")
+    best = checkpoints.run(latest)["best"]
+    state = checkpoints.arrays(latest if best is None else best)
+    checkpoints.close()
+    average = state.get("average") or {}
+    trees = [state["frozen"], average.get("params") or state["params"], average.get("stats") or state["stats"]]
+    return {path: array for tree in trees for path, array in paths.flatten(tree or {}).items()}, config
+
+
+def _departures(data: c.Data, mean: tuple[float, ...], std: tuple[float, ...]) -> list[str]:
+    if (data.mean, data.std) == (mean, std):
+        return []
+    return [
+        f"the loaded weights were trained with mean {mean} and std {std}; "
+        f"this run normalises with {data.mean} and {data.std}"
+    ]
