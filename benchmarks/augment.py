@@ -155,8 +155,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="measuring time of each figure")
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     args = parser.parse_args()
-    print(f"{jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores, batch {args.batch}; images a second\n")
-    print(f"{'':28s} {'imgcls_jax':>10s} {'tv tensors':>12s} {'tv Pillow':>12s} {'ratio':>8s}")
+    print(f"{jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores, batch {args.batch}")
+    print(f"{'images a second':28s} {'imgcls_jax':>10s} {'tv tensors':>12s} {'tv Pillow':>12s} {'ratio':>8s}")
     rng = np.random.default_rng(0)
     for name, (canvas, size, policy, transforms) in policies().items():
         if args.only in name:

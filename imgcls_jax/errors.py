@@ -14,4 +14,5 @@ class UnknownVariant(UserError):
 
     def __init__(self, variant: str, *known: str):
         listed = f"it has: {', '.join(known)}, or none" if known else "it has none"
+        self.known = known
         super().__init__(f"the config has no variant {variant!r}; {listed}")

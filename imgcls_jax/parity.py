@@ -24,6 +24,9 @@ TOLERANCE = 10.0
 FLOOR = 1e-6
 """Relative error that float32 is always allowed, however exact torch is."""
 
+# Operators declared for torchvision; the declarations live as long as these objects do.
+_LIBRARIES: list[Any] = []
+
 
 class Row(NamedTuple):
     """One layer's output, compared."""
@@ -83,7 +86,9 @@ def load(name: str, checkpoint: str | None, image_size: int) -> tuple[Any, nnx.M
         state = {key: tensor.numpy() for key, tensor in zoo.get_model(name).state_dict().items()}
         rng = np.random.default_rng(0)
         for key, array in state.items():  # statistics start at 0 and 1, which would hide a mistake in them
-            if key.endswith(("running_mean", "running_var")):
+            if key.endswith("running_mean"):
+                state[key] = rng.normal(0, 0.1, array.shape).astype(np.float32)
+            if key.endswith("running_var"):
                 state[key] = rng.uniform(0.5, 1.5, array.shape).astype(np.float32)
     classes = len(state.get("fc.bias", state.get("classifier.1.bias", range(1000))))
 
@@ -95,8 +100,9 @@ def load(name: str, checkpoint: str | None, image_size: int) -> tuple[Any, nnx.M
         dtype=jnp.float32,
         rngs=nnx.Rngs(0),
     )
-    graphdef, params, stats, rest = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
-    params, stats = weights.to_params(state, config, nnx.to_pure_dict(params), nnx.to_pure_dict(stats))
+    graphdef, *states = nnx.split(model, nnx.Param, nnx.BatchStat, ...)
+    initial_params, initial_stats, rest = map(nnx.to_pure_dict, states)
+    params, stats = weights.to_params(state, config, initial_params, initial_stats)
     model = nnx.merge(graphdef, params, stats, rest)
 
     module = zoo.get_model(name, num_classes=classes)
@@ -106,11 +112,17 @@ def load(name: str, checkpoint: str | None, image_size: int) -> tuple[Any, nnx.M
 
 
 def compare(module: Any, model: nnx.Module, image_size: int) -> list[Row]:
-    """Every layer that both models have, in the order in which torch runs them, the logits last."""
+    """Every layer that both models have, in the order in which torch runs them, the logits last.
+
+    Raises:
+      UserError: torch's logits are the same for every image, so that equal logits would show nothing.
+    """
     x = np.random.default_rng(0).standard_normal((BATCH, image_size, image_size, 3)).astype(np.float32)
     ours = our_outputs(model, x)
     rounded = torch_outputs(module, x)
     exact = torch_outputs(module.double(), x)
+    if np.ptp(exact["logits"], axis=0).max() == 0:
+        raise UserError("with these weights torch's logits do not depend on the image: nothing can be compared")
     return [_row(name, ours[name], rounded[name], exact[name]) for name in exact if name in ours]
 
 
@@ -163,7 +175,7 @@ def our_outputs(model: nnx.Module, x: np.ndarray) -> dict[str, np.ndarray]:
         model, raise_if_not_found=False, deterministic=True, use_running_average=True, update_running=False
     )
     with _recording(model) as outputs:
-        stages = model.stages(jnp.asarray(x))
+        stages = model.stages(jnp.asarray(x))  # type: ignore[attr-defined]
     outputs |= {name: np.asarray(output) for name, output in stages.items() if name != "relu"}
     output_layer = "classifier.1" if isinstance(model, models.SqueezeNet) else "fc"
     return outputs | {output_layer: outputs["head.out"], "logits": outputs["head"]}
@@ -213,7 +225,7 @@ def _import_torchvision() -> tuple[Any, Any]:
             library = torch.library.Library("torchvision", "DEF")
             for name in ("nms", "qnms"):
                 library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _import_torchvision.library = library  # the declarations live as long as it does
+            _LIBRARIES.append(library)
             import torchvision.models as zoo
     except ImportError as error:
         raise UserError(f"parity compares with torchvision ({error}): pip install 'imgcls_jax[parity]'") from None

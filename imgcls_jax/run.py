@@ -37,8 +37,9 @@ class Run:
         )
         self.model = state.model(lambda rngs: build(rngs=rngs), config.transfer.batch_norm)
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
-        loaded, self.notes = pretrained.load(config, *self._abstract)
-        self.plan = surgery.plan(config.transfer, config.model, *self._abstract, loaded)
+        params, stats = self._abstract
+        loaded, self.notes = pretrained.load(config, params, stats)
+        self.plan = surgery.plan(config.transfer, config.model, params, stats, loaded)
         self._loss = losses.build(
             config.loss, num_classes=classes, class_counts=dataset.train.class_counts(classes).tolist()
         )

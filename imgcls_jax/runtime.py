@@ -48,7 +48,7 @@ def setup() -> Runtime:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "xla" / platform.node()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-    return Runtime(jax.config.jax_compilation_cache_dir or "off", flags)
+    return Runtime(jax.config.jax_compilation_cache_dir or "off", flags)  # type: ignore[attr-defined]
 
 
 def cache_dir() -> Path:

@@ -21,8 +21,7 @@ Tree = dict[str, Any]
 """Nested dicts of arrays; a leaf's path, "layer1.0.conv1.kernel", is its keys joined by dots."""
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """Everything that a step reads and writes; a pytree, saved whole in a checkpoint."""
 
     step: Int[Array, ""]
@@ -72,7 +71,8 @@ def model(build: Callable[[nnx.Rngs], nnx.Module], batch_norm: c.BatchNormMode) 
     evaluate = nnx.view(abstract, raise_if_not_found=False, deterministic=True, use_running_average=True)
 
     def create(key: Array) -> tuple[Tree, Tree]:
-        _, params, stats = nnx.split(build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
+        module = build(nnx.Rngs(key))
+        params, stats = nnx.state(module, nnx.Param), nnx.state(module, nnx.BatchStat)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
     return Model(nnx.split(train)[0], nnx.split(evaluate)[0], create)

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import math
 import signal
 import threading
@@ -83,7 +84,7 @@ def train_and_evaluate(
     checkpoints = Checkpoints(workdir / "checkpoints")
     resumed = checkpoints.latest()
     if resumed is None:
-        saved = {"epoch": 0, "step": 0, "history": [], "seconds": 0.0}
+        saved: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "seconds": 0.0}
         train_state, state_epoch = run.initial_state(), 0
     else:
         saved = checkpoints.run(resumed)
@@ -122,7 +123,7 @@ def train_and_evaluate(
     with interruption(console) as interrupted:
         for epoch in range(first_epoch, config.epochs):
             if out_of_patience(history, config):
-                console.line(f"no improvement for {config.early_stopping.patience} epochs: stopping early")
+                console.line("the validation metric has not improved for long enough: stopping early")
                 break
             if epoch > first_epoch and run.phase_changes(epoch):
                 train_state, _ = run.enter_phase(train_state, epoch, previous=epoch - 1)
@@ -169,6 +170,7 @@ def train_and_evaluate(
     # -- test the best checkpoint, once -----------------------------------------------------------------------------
     checkpoints.wait()
     best = best_epoch(history, config.best.metric)
+    assert best is not None, "a config has at least one epoch"
     tested = None
     if run.test:
         best_state = checkpoints.state((best + 1) * run.steps_per_epoch, run.abstract_state(best))
@@ -205,7 +207,7 @@ def train_epoch(
             while len(in_flight) > (_IN_FLIGHT if done < run.steps_per_epoch else 0):
                 step, late = in_flight.popleft()
                 stop_if_not_finite(late, epoch, step, run.learning_rate(train_state, epoch, step - 1))
-                progress(step, lambda step=step, late=late: summary.progress(run, late, epoch, step, speed))
+                progress(step, functools.partial(summary.progress, run, late, epoch, step, speed))
             yield train_state, metrics, done
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import secrets
 import sys
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,7 @@ def _start_wandb(project: str, name: str, tree: dict[str, Any], workdir: Path) -
     # The run's id is the work directory's, so that a resumed run goes on in the same W&B run.
     identity = workdir / "wandb_id"
     if not identity.exists():
-        identity.write_text(wandb.util.generate_id())
+        identity.write_text(secrets.token_hex(4))
     return wandb.init(
         project=project, name=name, id=identity.read_text(), resume="allow", config=tree, dir=str(workdir)
     )

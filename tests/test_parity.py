@@ -1,3 +1,4 @@
+import copy
 import sys
 
 import numpy as np
@@ -27,12 +28,14 @@ def test_same_networks_agree_in_every_layer(squeezenet, capsys, monkeypatch):
     monkeypatch.setattr(parity, "load", lambda *_: squeezenet)
     status, out = command(capsys, "--model", "squeezenet1_1", "--image-size", "32")
     lines = out.splitlines()
-    assert status == 0 and lines[-1].startswith("all 38 layers agree")
+    assert status == 0
+    assert lines[-1].startswith("all 38 layers agree")
     # The order is that of the computation, and the inner layers of a stage come before the stage.
     assert [line.split()[0] for line in lines[1:7]] == [
         "features.0", "features.2", "features.3.squeeze", "features.3.expand1x1", "features.3.expand3x3", "features.3",
     ]  # fmt: skip
-    assert lines[-2].split()[0] == "logits" and lines[-3].split()[0] == "classifier.1"
+    assert lines[-2].split()[0] == "logits"
+    assert lines[-3].split()[0] == "classifier.1"
 
 
 @pytest.mark.parametrize(
@@ -50,9 +53,11 @@ def test_the_first_layer_that_diverges_is_named(squeezenet, capsys, monkeypatch,
     monkeypatch.setattr(parity, "load", lambda *_: (module, model))
     status, out = command(capsys, "--model", "squeezenet1_1", "--image-size", "32")
     parameter[...] = before
-    assert status == 1 and out.splitlines()[-1].startswith(f"{layer} is the first layer that diverges: relative error ")
+    assert status == 1
+    assert out.splitlines()[-1].startswith(f"{layer} is the first layer that diverges: relative error ")
     marked = [line.split()[0] for line in out.splitlines() if line.endswith("DIVERGES")]
-    assert marked[0] == layer and marked[-1] == "logits"
+    assert marked[0] == layer
+    assert marked[-1] == "logits"
 
 
 def test_not_a_number_diverges():
@@ -70,12 +75,21 @@ def test_a_checkpoint_with_other_classes(tmp_path, capsys):
     status, out = command(
         capsys, "--model", "resnet18", "--checkpoint", str(tmp_path / "five.pth"), "--image-size", "32"
     )
-    assert status == 0 and "2×5" in out.splitlines()[-2]
+    assert status == 0
+    assert "2×5" in out.splitlines()[-2]
+
+
+def test_logits_that_do_not_depend_on_the_image_show_nothing(squeezenet):
+    module, model = squeezenet
+    dead = copy.deepcopy(module)
+    dead.classifier[1].bias.data.fill_(-1e6)  # so that the ReLU behind it is closed
+    with pytest.raises(UserError, match="do not depend on the image"):
+        parity.compare(dead, model, 32)
 
 
 def test_a_model_torchvision_lacks_is_refused():
     pytest.importorskip("torch")
-    with pytest.raises(UserError, match="--model dinov2_vits14: .*only resnet101, .*wide_resnet50_2 in common"):
+    with pytest.raises(UserError, match=r"--model dinov2_vits14: .*only resnet101, .*wide_resnet50_2 in common"):
         parity.load("dinov2_vits14", None, 32)
 
 

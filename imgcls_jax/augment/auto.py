@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from imgcls_jax.augment import colour, geometry
-from imgcls_jax.augment.geometry import Interpolation, Size, View, below
+from imgcls_jax.augment.geometry import Interpolation, Size, below
+from imgcls_jax.augment.materialise import materialise
 
 KINDS = (
     "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",
@@ -224,10 +225,10 @@ def _step(
 ) -> Float[Array, "b h w c"]:
     """One operation on each image: the batch runs through each of the three families, not each of the operations."""
     family = kind[:, None, None, None]
-    moved = geometry.warp(View.of(image), _matrix(kind, magnitude, image.shape[1:3]), interpolation=interpolation)
-    looked_up = _look_up_levels(image, kind, magnitude)
+    table = _level_table(image, kind, magnitude)
+    moved = geometry.warp(image, _matrix(kind, magnitude, image.shape[1:3]), interpolation=interpolation)
     changed = jnp.where(family < _FIRST_BLEND, moved, _blend(image, kind, magnitude))
-    changed = jnp.where(family < _FIRST_TABLE, changed, looked_up)
+    changed = jnp.where(family < _FIRST_TABLE, changed, _look_up_levels(image, table))
     return jnp.where(family == IDENTITY, image, changed)
 
 
@@ -273,21 +274,29 @@ def _smooth(image: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     return jnp.where(inner, (box + 4 * image) / 13, image)
 
 
-def _look_up_levels(image: Float[Array, "b h w c"], kind: Int[Array, "b"], magnitude: Float[Array, "b"]) -> Array:
-    """Posterize, Solarize, AutoContrast, Equalize, Invert: a table of 256 levels for each image and channel."""
-    batch, height, width, channels = image.shape
-    level = jnp.round(image * 255).astype(jnp.int32).reshape(batch, height * width, channels)
-    counts = _histogram(level, _is(kind, "AutoContrast") | _is(kind, "Equalize"))
+def _levels(image: Float[Array, "b h w c"]) -> Int[Array, "b n c"]:
+    """Level of each pixel, 0 … 255."""
+    return jnp.round(image * 255).astype(jnp.int32).reshape(image.shape[0], -1, image.shape[-1])
+
+
+def _look_up_levels(image: Float[Array, "b h w c"], table: Float[Array, "b c 256"]) -> Float[Array, "b h w c"]:
+    channel = jnp.arange(image.shape[-1])
+    look_up = jax.vmap(lambda one, level: one.at[channel, level].get(mode="promise_in_bounds"))
+    return look_up(table, _levels(image)).reshape(image.shape)
+
+
+def _level_table(
+    image: Float[Array, "b h w c"], kind: Int[Array, "b"], magnitude: Float[Array, "b"]
+) -> Float[Array, "b c 256"]:
+    """What Posterize, Solarize, AutoContrast, Equalize or Invert makes of each level, in [0, 1]."""
+    counts = _histogram(_levels(image), _is(kind, "AutoContrast") | _is(kind, "Equalize"))
     levels = jnp.arange(256)
     kind, magnitude = kind[:, None, None], magnitude[:, None, None]
     step = 2 ** (8 - magnitude.astype(jnp.int32))
     table = jnp.where(_is(kind, "Posterize"), levels // step * step, 255 - levels)
     table = jnp.where(_is(kind, "Solarize") & (levels < 255 * magnitude), levels, table)
     table = jnp.where(_is(kind, "AutoContrast"), _stretched(counts), table)
-    table = jnp.where(_is(kind, "Equalize"), _equalised(counts), table) / 255
-    channel = jnp.arange(channels)
-    pixels = jax.vmap(lambda one, at: one.at[channel, at].get(mode="promise_in_bounds"))(table, level)
-    return pixels.reshape(image.shape)
+    return materialise(jnp.where(_is(kind, "Equalize"), _equalised(counts), table) / 255)
 
 
 def _histogram(level: Int[Array, "b n c"], needed: Bool[Array, "b"]) -> Int[Array, "b c 256"]:

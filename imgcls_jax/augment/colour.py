@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from imgcls_jax.augment.geometry import between
+from imgcls_jax.augment.materialise import materialise
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of ITU-R 601-2, as in Pillow's `convert("L")`."""
@@ -68,8 +69,7 @@ def hue(image: Float[Array, "b h w 3"], shift: Float[Array, "b"]) -> Float[Array
     difference = jnp.where(is_red, green - blue, jnp.where(is_green, blue - red, red - green))
     sextant = jnp.where(is_red, 0.0, jnp.where(is_green, 2.0, 4.0))
     angle = sextant + difference / jnp.where(chroma > 0, chroma, 1.0) + 6 * shift[:, None, None]
-    # Without the barrier XLA computes all of the above anew for each of the three channels (on a CPU 1.6 times slower).
-    angle, value, chroma = (a[..., None] for a in jax.lax.optimization_barrier((angle, value, chroma)))
+    angle, value, chroma = (a[..., None] for a in materialise((angle, value, chroma)))  # not once a channel
     # Each channel of HSV → RGB is the value less a trapezium of the hue (sixths of a circle, remainder of 6).
     k = angle + jnp.asarray([5.0, 3.0, 1.0], image.dtype)
     k = k - 6 * jnp.floor(k / 6)
@@ -125,11 +125,11 @@ def gaussian_blur(image: Float[Array, "b h w c"], sigma: Float[Array, "b"], kern
     """Gaussian of `kernel` × `kernel` pixels (odd), the image reflected at its border; torchvision's gaussian_blur."""
     radius = kernel // 2
     offsets = jnp.arange(-radius, radius + 1)
-    weights = jax.nn.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, axis=1)[:, :, None, None, None]
+    weights = materialise(jax.nn.softmax(-0.5 * (offsets / sigma[:, None]) ** 2, axis=1))[:, :, None, None, None]
     height, width = image.shape[1:3]
     padded = jnp.pad(image, ((0, 0), (radius, radius), (0, 0), (0, 0)), mode="reflect")
     image = sum(weights[:, k] * padded[:, k : k + height] for k in range(kernel))
-    image = jax.lax.optimization_barrier(image)  # else each pixel of the first pass is computed `kernel` times
+    image = materialise(image)  # else each pixel of the first pass is computed `kernel` times
     padded = jnp.pad(image, ((0, 0), (0, 0), (radius, radius), (0, 0)), mode="reflect")
     return sum(weights[:, k] * padded[:, :, k : k + width] for k in range(kernel))
 

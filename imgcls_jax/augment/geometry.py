@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
+from imgcls_jax.augment.materialise import materialise
+
 Size = tuple[int, int]
 """Height and width, pixels."""
 Padding = Literal["zero", "reflect"]
@@ -85,7 +87,8 @@ class View(NamedTuple):
     def pixels(self) -> Float[Array, "b h w c"]:
         """The image, float32 in [0, 1]."""
         values, inside = _look_up(self.source, self.rows[:, :, None], self.columns[:, None, :])
-        return _to_unit(jnp.where(inside[..., None], values, 0))
+        values = jnp.where(inside[..., None], values, 0)
+        return values.astype(jnp.float32) / 255 if values.dtype == jnp.uint8 else values
 
 
 # ---- flips ----------------------------------------------------------------------------------------------------------
@@ -198,13 +201,12 @@ def resized_crop(image: Float[Array, "b H W c"], window: Window, size: Size) -> 
 
     The filter sees nothing outside the window, as if it had been cut out first.
     """
-    rows, row_weights = _taps(window.top, window.height, image.shape[1], size[0])
-    columns, column_weights = _taps(window.left, window.width, image.shape[2], size[1])
+    rows, row_weights = materialise(_taps(window.top, window.height, image.shape[1], size[0]))
+    columns, column_weights = materialise(_taps(window.left, window.width, image.shape[2], size[1]))
     batch, height, width, channels = image.shape
     lines = image.reshape(batch, height, width * channels)
     tall = sum(row_weights[:, :, k, None] * _take(lines, rows[:, :, k]) for k in range(rows.shape[-1]))
-    # Without the barrier XLA fuses both passes and computes every row anew for each column tap (twice as slow).
-    tall = jax.lax.optimization_barrier(tall).reshape(batch, size[0], width, channels)
+    tall = materialise(tall).reshape(batch, size[0], width, channels)
     return sum(
         column_weights[:, None, :, k, None] * _take(tall, columns[:, :, k], axis=2) for k in range(columns.shape[-1])
     )
@@ -274,36 +276,35 @@ def rotation_matrix(angle: Float[Array, "*b"]) -> Float[Array, "*b 2 3"]:
 
 
 def warp(
-    view: View, matrix: Float[Array, "b 2 3"], *, fill: float = 0.0, interpolation: Interpolation = "bilinear"
+    image: Float[Array, "b h w c"],
+    matrix: Float[Array, "b 2 3"],
+    *,
+    fill: float = 0.0,
+    interpolation: Interpolation = "bilinear",
 ) -> Float[Array, "b h w c"]:
-    """Every output pixel looks up the view at `matrix` · (x, y, 1), both measured from the centre.
+    """Every output pixel looks up the input at `matrix` · (x, y, 1), both measured from the image's centre.
 
-    Outside the view all is `fill`, and "bilinear" blends the border pixels with it. (torchvision's tensor kernel
+    Outside the image all is `fill`, and "bilinear" blends the border pixels with it. (torchvision's tensor kernel
     weighs that blend twice, Pillow does not blend; they differ from this at the border only.)
     """
-    height, width = view.size
+    height, width = image.shape[1:3]
     y, x = jnp.arange(height)[:, None] - (height - 1) / 2, jnp.arange(width)[None, :] - (width - 1) / 2
-    m = matrix[:, :, :, None, None]
+    m = materialise(matrix)[:, :, :, None, None]
     # One pixel outside, all is fill already; the clip keeps the conversion to integers defined.
     columns = jnp.clip(m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2] + (width - 1) / 2, -1, width)
     rows = jnp.clip(m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2] + (height - 1) / 2, -1, height)
-    # Positions −1 … height + 1 become 0 … height + 2: outside the view, the padding says −1.
-    view_rows = jnp.pad(view.rows, ((0, 0), (1, 2)), constant_values=-1)
-    view_columns = jnp.pad(view.columns, ((0, 0), (1, 2)), constant_values=-1)
     if interpolation == "nearest":
-        rows, columns = jnp.round(rows).astype(jnp.int32) + 1, jnp.round(columns).astype(jnp.int32) + 1
-        values, inside = _look_up(view.source, _take(view_rows, rows), _take(view_columns, columns))
-        return jnp.where(inside[..., None], _to_unit(values), fill)
+        pixels, inside = _look_up(image, jnp.round(rows).astype(jnp.int32), jnp.round(columns).astype(jnp.int32))
+        return jnp.where(inside[..., None], pixels, fill)
     top, left = jnp.floor(rows), jnp.floor(columns)
     down, right = rows - top, columns - left
-    top, left = top.astype(jnp.int32) + 1, left.astype(jnp.int32) + 1
-    blended, covered = 0.0, 0.0
-    for row, row_weight in ((_take(view_rows, top), 1 - down), (_take(view_rows, top + 1), down)):
-        for column, column_weight in ((_take(view_columns, left), 1 - right), (_take(view_columns, left + 1), right)):
-            values, inside = _look_up(view.source, row, column)
+    top, left = top.astype(jnp.int32), left.astype(jnp.int32)
+    blended, covered = jnp.zeros_like(image), jnp.zeros_like(rows)
+    for row, row_weight in ((top, 1 - down), (top + 1, down)):
+        for column, column_weight in ((left, 1 - right), (left + 1, right)):
+            pixels, inside = _look_up(image, row, column)
             weight = jnp.where(inside, row_weight * column_weight, 0.0)
-            blended, covered = blended + weight[..., None] * values, covered + weight
-    blended = _to_unit(blended, view.source.dtype)
+            blended, covered = blended + weight[..., None] * pixels, covered + weight
     return blended if fill == 0 else blended + fill * (1 - covered)[..., None]
 
 
@@ -328,17 +329,12 @@ def _compose(positions: Int[Array, "b n"], at: Int[Array, "b *k"]) -> Int[Array,
 
 
 def _look_up(
-    source: UInt8[Array, "b H W c"] | Float[Array, "b H W c"],
+    image: UInt8[Array, "b H W c"] | Float[Array, "b H W c"],
     rows: Int[Array, "b #h #w"],
     columns: Int[Array, "b #h #w"],
 ) -> tuple[UInt8[Array, "b h w c"] | Float[Array, "b h w c"], Bool[Array, "b h w"]]:
-    """Each image's values at its positions, and where neither is −1; where one is, any value."""
-    batch, height, width, channels = source.shape
-    inside = (rows >= 0) & (columns >= 0)
-    flat = jnp.where(inside, rows * width + columns, 0)
-    return _take(source.reshape(batch, height * width, channels), flat), inside
-
-
-def _to_unit(values: Array, dtype: jnp.dtype | None = None) -> Array:
-    """Values of an image of type `dtype` (by default their own), uint8 or float in [0, 1], as float32 in [0, 1]."""
-    return values.astype(jnp.float32) / 255 if (dtype or values.dtype) == jnp.uint8 else values
+    """Each image's values at its positions, of the nearest pixel where they lie outside; and where they lie inside."""
+    batch, height, width, channels = image.shape
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    flat = jnp.clip(rows, 0, height - 1) * width + jnp.clip(columns, 0, width - 1)
+    return _take(image.reshape(batch, height * width, channels), flat), inside

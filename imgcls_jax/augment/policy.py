@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 from imgcls_jax import config as c
 from imgcls_jax.augment import auto, colour, erase, geometry, mix
 from imgcls_jax.augment.geometry import Size, View, Window
+from imgcls_jax.augment.materialise import materialise
 from imgcls_jax.augment.normalise import Channels, normalise
 from imgcls_jax.config.augment import Mix, Operation, Policy
 
@@ -127,7 +128,7 @@ def _apply(op: Operation, keys: Key[Array, "b"], view: View, batch: _Batch) -> V
         case c.RandomResizedCrop():
             content, aspect = _content(batch.fit, view.size, batch.aspect)
             draw = functools.partial(geometry.draw_resized_crop, scale=op.scale, ratio=op.ratio)
-            window = jax.vmap(draw)(keys, content, aspect)
+            window = materialise(jax.vmap(draw)(keys, content, aspect))
             return View.of(geometry.resized_crop(view.pixels(), window, batch.image_size))
     if getattr(op, "p", 1.0) == 1:
         changed = _change(op, keys, view, batch)
@@ -135,8 +136,7 @@ def _apply(op: Operation, keys: Key[Array, "b"], view: View, batch: _Batch) -> V
         keys, coin_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         chosen = _coins(coin_keys, op.p)[:, None, None, None]
         changed = jnp.where(chosen, _change(op, keys, view, batch), view.pixels())
-    # Keeps XLA from computing this operation's pixels anew for every pixel of the next that reads them.
-    return View.of(jax.lax.optimization_barrier(changed))
+    return View.of(materialise(changed))
 
 
 def _change(op: Operation, keys: Key[Array, "b"], view: View, batch: _Batch) -> Float[Array, "b h w c"]:
@@ -145,11 +145,10 @@ def _change(op: Operation, keys: Key[Array, "b"], view: View, batch: _Batch) -> 
         case c.Affine():
             ranges = dict(degrees=op.degrees, translate=op.translate, scale=op.scale, shear=op.shear)
             matrix = geometry.affine_matrix(_draw(geometry.draw_affine, keys, view.size, **ranges))
-            return geometry.warp(view, matrix, fill=op.fill, interpolation=op.interpolation)
+            return geometry.warp(materialise(view.pixels()), matrix, fill=op.fill, interpolation=op.interpolation)
         case c.Rotation():
-            angle = _draw(geometry.draw_affine, keys, view.size, degrees=op.degrees).angle
-            matrix = geometry.rotation_matrix(angle)
-            return geometry.warp(view, matrix, fill=op.fill, interpolation=op.interpolation)
+            matrix = geometry.rotation_matrix(_draw(geometry.draw_affine, keys, view.size, degrees=op.degrees).angle)
+            return geometry.warp(materialise(view.pixels()), matrix, fill=op.fill, interpolation=op.interpolation)
         case c.ColorJitter():
             strengths = dict(brightness=op.brightness, contrast=op.contrast, saturation=op.saturation, hue=op.hue)
             return colour.jitter(view.pixels(), _draw(colour.draw_jitter, keys, **strengths), with_hue=op.hue > 0)
@@ -197,7 +196,10 @@ def _content(fit: Fit, canvas: Size, aspect: Float[Array, "b"]) -> tuple[Window,
     if fit == "pad":  # the bars are on both sides
         width = jnp.clip(jnp.round(canvas[0] * aspect).astype(jnp.int32), 1, width)
         height = jnp.clip(jnp.round(canvas[1] / aspect).astype(jnp.int32), 1, height)
-    return Window((canvas[0] - height) // 2, (canvas[1] - width) // 2, height, width), aspect
+    top, left = (
+        jnp.round((side - extent) / 2).astype(jnp.int32) for side, extent in zip(canvas, (height, width), strict=True)
+    )
+    return Window(top, left, height, width), aspect
 
 
 def _draw_mix(op: Mix, key: Key[Array, ""], size: Size) -> mix.Mix:
@@ -220,9 +222,9 @@ def _fold_in(keys: Key[Array, "b"], place: int) -> Key[Array, "b"]:
 
 def _coins(keys: Key[Array, "b"], p: float) -> Bool[Array, "b"]:
     """True with probability `p`."""
-    return jax.vmap(jax.random.uniform)(keys) < p
+    return materialise(jax.vmap(jax.random.uniform)(keys)) < p
 
 
 def _draw(function: Callable, keys: Key[Array, "b"], *args, **kwargs):
     """Parameters of every image: `function(key, …)` for each key."""
-    return jax.vmap(lambda key: function(key, *args, **kwargs))(keys)
+    return materialise(jax.vmap(lambda key: function(key, *args, **kwargs))(keys))

@@ -1,5 +1,6 @@
 """How every settings class of the tree is declared."""
 
+import dataclasses
 import functools
 from typing import TypeVar, dataclass_transform
 
@@ -18,11 +19,12 @@ _dataclass = functools.partial(
 )
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(cls: type[T]) -> type[T]:
     """A frozen dataclass that rejects unknown fields and wrong types, and whose field docstrings are its help.
 
     Strict: "3" is not 3 and 3.5 is not an int; an int is accepted where a float is asked for.
     """
-    CLASSES[cls.__name__] = _dataclass(cls)
-    return CLASSES[cls.__name__]
+    made: type[T] = _dataclass(cls)  # type: ignore[assignment]
+    CLASSES[cls.__name__] = made
+    return made

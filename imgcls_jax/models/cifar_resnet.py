@@ -15,9 +15,7 @@ from imgcls_jax.models.layers import BatchNorm, Conv, global_average_pool
 class BasicBlock(nnx.Module):
     """Two 3×3 convolutions; the first carries the stride."""
 
-    def __init__(
-        self, in_features: int, features: int, *, stride: int, option: str, dtype: DTypeLike, rngs: nnx.Rngs
-    ):
+    def __init__(self, in_features: int, features: int, *, stride: int, option: str, dtype: DTypeLike, rngs: nnx.Rngs):
         """`option`: "A" or "B", the shortcut where the shape changes."""
         self.stride = stride
         self.zeros = features - in_features
@@ -25,9 +23,7 @@ class BasicBlock(nnx.Module):
         self.bn1 = BatchNorm(features)
         self.conv2 = conv(features, features, 3, dtype=dtype, rngs=rngs)
         self.bn2 = BatchNorm(features)
-        self.shortcut = None if option == "A" or not self.zeros else nnx.List(
-            [conv(in_features, features, 1, stride=stride, dtype=dtype, rngs=rngs), BatchNorm(features)]
-        )
+        self.shortcut = projection(in_features, features, stride, dtype, rngs) if option == "B" and self.zeros else None
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         branch = jax.nn.relu(self.bn1(self.conv1(x)))
@@ -84,6 +80,13 @@ class CifarResNet(nnx.Module):
         maps["avgpool"] = x = global_average_pool(x)
         maps["head"] = self.head(x, rngs)
         return maps
+
+
+def projection(in_features: int, out_features: int, stride: int, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.List:
+    """The shortcut of option B: a 1×1 convolution and BatchNorm."""
+    return nnx.List(
+        [conv(in_features, out_features, 1, stride=stride, dtype=dtype, rngs=rngs), BatchNorm(out_features)]
+    )
 
 
 def conv(

@@ -84,9 +84,7 @@ class CNN(nnx.Module):
             rngs=rngs,
         )
 
-    def __call__(
-        self, x: Float[Array, "b h w c"], *, rngs: nnx.Rngs | None = None
-    ) -> Float[Array, "b outputs"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b outputs"]:
         return self.stages(x, rngs=rngs)["head"]
 
     def stages(self, x: Float[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:

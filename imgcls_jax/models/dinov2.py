@@ -152,11 +152,13 @@ class DINOv2(nnx.Module):
         for i, block in enumerate(self.blocks):
             maps[f"blocks.{i}"] = x = block(x, rngs)
         maps["norm"] = x = self.norm(x)
-        cls, patches = x[:, 0], x[:, 1 + REGISTERS * self.registers :]
+        pooled = x[:, 0]
         if self.with_patches:
-            cls = jnp.concatenate([cls, patches.mean(1, dtype=at_least_float32(patches.dtype)).astype(cls.dtype)], axis=-1)
-        maps["pool"] = cls
-        maps["head"] = self.head(cls, rngs)
+            patches = x[:, 1 + REGISTERS * self.registers :]
+            mean = patches.mean(1, dtype=at_least_float32(x.dtype)).astype(x.dtype)
+            pooled = jnp.concatenate([pooled, mean], axis=-1)
+        maps["pool"] = pooled
+        maps["head"] = self.head(pooled, rngs)
         return maps
 
     def _with_tokens(self, patches: Float[Array, "b n d"], grid: tuple[int, int]) -> Float[Array, "b m d"]:

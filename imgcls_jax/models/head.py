@@ -52,9 +52,7 @@ class Head(nnx.Module):
         self.norm = BatchNorm(in_features) if config.batch_norm else None
         self.hidden = nnx.List()
         for layer in config.hidden:
-            self.hidden.append(
-                Hidden(in_features, layer, init=init, leaky_slope=leaky_slope, dtype=dtype, rngs=rngs)
-            )
+            self.hidden.append(Hidden(in_features, layer, init=init, leaky_slope=leaky_slope, dtype=dtype, rngs=rngs))
             in_features = layer.features
         outputs = output_size(config, num_classes)
         self.out = linear(in_features, outputs, init=init, dtype=at_least_float32(dtype), rngs=rngs)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from imgcls_jax.config.model import Activation, Init
 from imgcls_jax.models.conv import conv
 from imgcls_jax.models.init import bias_init, kernel_init
+from imgcls_jax.models.pooling import tiled_max_pool
 
 
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
@@ -39,10 +40,10 @@ def activation(name: Activation, leaky_slope: float = 0.01) -> Callable[[jax.Arr
     return functions[name]
 
 
-class Conv(nnx.Conv):
+class Conv(nnx.Module):
     """A 2-D convolution with torch's defaults: `padding` zeros on every side, and torch's initialisers.
 
-    Strided convolutions pad both sides alike, unlike "SAME". The kernel has shape
+    Strided convolutions pad both sides alike, unlike "SAME". `kernel` has shape
     [kernel, kernel, in_features / groups, out_features].
     """
 
@@ -62,21 +63,20 @@ class Conv(nnx.Conv):
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        fan_in = kernel * kernel * in_features // groups
-        super().__init__(
-            in_features,
-            out_features,
-            (kernel, kernel),
-            strides=stride,
-            padding=((padding, padding), (padding, padding)),
-            feature_group_count=groups,
-            use_bias=bias,
-            dtype=dtype,
-            kernel_init=kernel_initializer or kernel_init(init),
-            bias_init=bias_initializer or bias_init(init, fan_in),
-            conv_general_dilated=conv,
-            rngs=rngs,
-        )
+        shape = (kernel, kernel, in_features // groups, out_features)
+        kernel_initializer = kernel_initializer or kernel_init(init)
+        self.kernel = nnx.Param(kernel_initializer(rngs.params(), shape))
+        bias_initializer = bias_initializer or bias_init(init, math.prod(shape[:3]))
+        self.bias = nnx.Param(bias_initializer(rngs.params(), (out_features,))) if bias else None
+        self.stride = stride
+        self.padding = padding
+        self.groups = groups
+        self.dtype = dtype
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
+        kernel = self.kernel[...].astype(self.dtype)
+        y = conv(x.astype(self.dtype), kernel, self.stride, self.padding, self.groups)
+        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
 def linear(
@@ -183,6 +183,8 @@ def max_pool(
     `ceil_mode` keeps a last window that hangs over the edge; otherwise the remainder is dropped.
     """
     stride = stride or window
+    if stride == window and padding == 0 and not ceil_mode:
+        return tiled_max_pool(x, window)
     pads = [(0, 0)]
     for size in x.shape[1:3]:
         out = pooled_size(size, window, stride=stride, padding=padding, ceil_mode=ceil_mode)

@@ -161,9 +161,7 @@ class ResNet(nnx.Module):
             setattr(self, f"layer{stage + 1}", layer)
         self.head = Head(in_features, config.head, num_classes=num_classes, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, x: Float[Array, "b h w c"], *, rngs: nnx.Rngs | None = None
-    ) -> Float[Array, "b outputs"]:
+    def __call__(self, x: Float[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b outputs"]:
         return self.stages(x, rngs=rngs)["head"]
 
     def stages(self, x: Float[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> dict[str, jax.Array]:
@@ -193,7 +191,7 @@ def conv(
     dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> Conv:
-    """A convolution of odd kernel that keeps the size but for the stride, without bias, with torchvision's initialiser."""
+    """An odd convolution that keeps the size but for the stride, without bias, with torchvision's initialiser."""
     return Conv(
         in_features,
         out_features,
@@ -208,9 +206,7 @@ def conv(
     )
 
 
-def shortcut(
-    in_features: int, out_features: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs
-) -> nnx.List | None:
+def shortcut(in_features: int, out_features: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.List | None:
     """A 1×1 convolution and BatchNorm where the branch changes the shape, else None for the identity."""
     if stride == 1 and in_features == out_features:
         return None

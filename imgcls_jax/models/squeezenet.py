@@ -87,9 +87,7 @@ class SqueezeNet(nnx.Module):
         check_size(architecture, image_size)
         pool = partial(max_pool, window=3, stride=2, ceil_mode=True)
         features = architecture.channels
-        stem = Conv(
-            channels, features, architecture.kernel, stride=2, init="kaiming_uniform", dtype=dtype, rngs=rngs
-        )
+        stem = Conv(channels, features, architecture.kernel, stride=2, init="kaiming_uniform", dtype=dtype, rngs=rngs)
         layers = [stem, jax.nn.relu]
         for fire in architecture.layers:
             if fire is None:

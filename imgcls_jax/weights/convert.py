@@ -31,11 +31,11 @@ def from_torch(
     for name, array in state.items():
         if keys.ignored(model, name):
             continue
-        rule = next((rule for rule in rules if rule.path_of(name)), None)
-        if rule is None:
+        found = next(((path, rule) for rule in rules if (path := rule.path_of(name))), None)
+        if found is None:
             problems.append(f"{name} {array.shape} of the checkpoint has no counterpart in a {model.family} model")
             continue
-        path = rule.path_of(name)
+        path, rule = found
         if path in loaded:
             problems.append(f"{name} {array.shape} of the checkpoint is {path}, which it has under another name too")
         elif rule.layout.rank not in (None, array.ndim):
@@ -75,8 +75,7 @@ def to_state_dict(params: Mapping, stats: Mapping, model: Model, batches_tracked
     arrays = paths.flatten(params) | paths.flatten(stats)
     state = {}
     for path in paths.torch_order(model, arrays):
-        rule = next(rule for rule in rules if rule.name_of(path))
-        name = rule.name_of(path)
+        name, rule = next((name, rule) for rule in rules if (name := rule.name_of(path)))
         array = np.asarray(arrays[path])
         state[name] = np.ascontiguousarray(rule.layout.to_torch(array))
         layer, _, leaf = name.rpartition(".")

@@ -75,6 +75,7 @@ def _continue(url: str, part: Path, offset: int, progress: Progress | None) -> b
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416 and offset:  # nothing left: it was complete, or is of another file, as its hash will tell
             return True
         raise

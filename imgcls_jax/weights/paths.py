@@ -14,7 +14,7 @@ HEAD = "head."
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Any]:
     """{"layer1": {0: {"kernel": x}}} → {"layer1.0.kernel": x}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
         flat |= flatten(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
@@ -45,11 +45,15 @@ def nearest(pattern: str, paths: Iterable[str]) -> str:
 
 
 # The order in which the torch models register their children and parameters; children not listed here are numbers.
+# fmt: off
 _REGISTERED = (
-    "cls_token pos_embed register_tokens patch_embed conv1 bn1 conv2 bn2 conv3 bn3 shortcut "
-    "layer1 layer2 layer3 layer4 downsample features squeeze expand1x1 expand3x3 convs conv bn "
-    "blocks norm1 attn qkv proj ls1 norm2 mlp fc1 fc2 ls2 linear norm head hidden out kernel scale gamma bias mean var"
-).split()
+    "cls_token", "pos_embed", "register_tokens", "patch_embed",
+    "conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "shortcut", "layer1", "layer2", "layer3", "layer4", "downsample",
+    "features", "squeeze", "expand1x1", "expand3x3", "convs", "conv", "bn",
+    "blocks", "norm1", "attn", "qkv", "proj", "ls1", "norm2", "mlp", "fc1", "fc2", "ls2",
+    "linear", "norm", "head", "hidden", "out", "kernel", "scale", "gamma", "bias", "mean", "var",
+)
+# fmt: on
 _RANK = {name: rank for rank, name in enumerate(_REGISTERED)}
 
 # Which parts of a backbone are stages of its layer-wise learning rate. What comes before the first is a stage by

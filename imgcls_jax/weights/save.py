@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import safetensors.numpy
@@ -14,6 +15,7 @@ from imgcls_jax.errors import UserError
 from imgcls_jax.weights.unpickle import STORAGE_DTYPES
 
 _STORAGES = {dtype: name.removeprefix("torch.") for name, dtype in STORAGE_DTYPES.items()}
+_LOCAL_HEADER_SIZE = 30  # bytes before a record's name in a zip archive
 _ALIGNMENT = 64  # bytes; torch aligns its storages so that they can be memory-mapped
 
 
@@ -36,13 +38,13 @@ def save_pth(state: Mapping[str, np.ndarray], path: str | Path) -> None:
         if array.dtype not in _STORAGES:
             raise UserError(f"{name} is {array.dtype}, which a torch file cannot hold: convert it first.")
 
-    def write(file: Path) -> None:
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            _record(archive, "data.pkl", _pickle(arrays))
-            _record(archive, "byteorder", b"little")
+    def write(path: Path) -> None:
+        with path.open("wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            _record(archive, file, "data.pkl", _pickle(arrays))
+            _record(archive, file, "byteorder", b"little")
             for index, array in enumerate(arrays.values()):
-                _record(archive, f"data/{index}", array.tobytes())
-            _record(archive, "version", b"3\n")
+                _record(archive, file, f"data/{index}", array.tobytes())
+            _record(archive, file, "version", b"3\n")
 
     _atomically(Path(path), write)
 
@@ -68,10 +70,10 @@ def _atomically(path: Path, write: Callable[[Path], None]) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _record(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+def _record(archive: zipfile.ZipFile, file: IO[bytes], name: str, content: bytes) -> None:
     """Append a record whose content starts at a multiple of the alignment, padded in its extra field as torch does."""
     info = zipfile.ZipInfo(f"archive/{name}", date_time=(1980, 1, 1, 0, 0, 0))
-    start = archive.fp.tell() + zipfile.sizeFileHeader + len(info.filename)
+    start = file.tell() + _LOCAL_HEADER_SIZE + len(info.filename)
     padding = -(start + 4) % _ALIGNMENT
     info.extra = b"FB" + struct.pack("<H", padding) + b"Z" * padding
     archive.writestr(info, content)

@@ -142,6 +142,7 @@ def plan(
     order = paths.torch_order(model, shapes)
     _check_patterns(transfer, order, stat_shapes)
 
+    sources: dict[str, Source]
     if loaded is None:
         kept, sources = {}, dict.fromkeys([*shapes, *stat_shapes], "random")
     else:

@@ -8,6 +8,7 @@ imported and no object from it is ever called.
 
 import dataclasses
 import math
+import mmap
 import pickletools
 from collections.abc import Callable
 from typing import IO, Any
@@ -34,7 +35,8 @@ STORAGE_DTYPES: dict[str, np.dtype] = {
 TENSOR_DTYPES: dict[str, np.dtype] = {
     f"torch.{name}": np.dtype(name)
     for name in (
-        "float32 float64 float16 int64 int32 int16 int8 uint8 bool complex64 complex128 uint16 uint32 uint64".split()
+        *("float32", "float64", "float16", "complex64", "complex128", "bool"),
+        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
     )
 } | {"torch.bfloat16": np.dtype(ml_dtypes.bfloat16)}
 """torch's dtypes. Other than in the storages' names, they appear in optimiser and training settings."""
@@ -64,8 +66,8 @@ class Storage:
     """Length, elements."""
     offset: int = 0
     """First element within the block; only very old files have it."""
-    block: int | None = None
-    """Length of the whole block, elements, where it is known."""
+    block: int = 0
+    """Length of the whole block, elements; more than `size` only in very old files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +167,7 @@ def _persistent(identifier: Any) -> Storage:
     return Storage(str(key), dtype, size, block=size)
 
 
-def load(stream: IO[bytes]) -> Any:
+def load(stream: IO[bytes] | mmap.mmap) -> Any:
     """Read one pickle and leave the stream just behind it.
 
     Returns:
@@ -176,7 +178,7 @@ def load(stream: IO[bytes]) -> Any:
     """
     machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(stream):
+        for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
             if opcode.name == "STOP":
                 return machine.pop()
             machine.step(opcode.name, argument)

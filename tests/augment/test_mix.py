@@ -48,9 +48,8 @@ def test_label_is_the_share_of_pixels_and_its_mass_is_one(batch):
             np.testing.assert_allclose(labels.sum(axis=0), label.sum(axis=0), atol=1e-5)  # and each class's mass
 
 
-def test_equals_torchvision(batch):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("make_augment", reason="torchvision is missing")
+def test_equals_torchvision(batch, torchvision_reference):
+    import torch
     from torchvision.transforms import v2
 
     image, label = batch

@@ -10,29 +10,29 @@ from imgcls_jax.augment.contact_sheet import contact_sheet
 from imgcls_jax.augment.views import average, views
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+evaluation = jax.jit(augment.evaluation, static_argnames=("image_size", "mean", "std"))
 
 
 def test_evaluation_is_the_normalised_centre(photos):
-    ours = augment.evaluation(jnp.asarray(photos), image_size=(20, 21), mean=MEAN, std=STD)
+    ours = evaluation(jnp.asarray(photos), image_size=(20, 21), mean=MEAN, std=STD)
     centre = photos[:, 5:25, 8:29]  # 8.5 goes to the even 8
     np.testing.assert_allclose(ours, (centre / 255 - MEAN) / STD, atol=1e-5)
     np.testing.assert_array_equal(augment.denormalise(ours, MEAN, STD), centre)
 
 
 @pytest.mark.parametrize("size", [(30, 38), (29, 35), (27, 33), (25, 31)])
-def test_centre_crop_equals_torchvisions(photos, size):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("make_augment", reason="torchvision is missing")
+def test_centre_crop_equals_torchvisions(photos, size, torchvision_reference):
+    import torch
     from torchvision.transforms.v2 import functional
 
     expected = functional.center_crop(torch.from_numpy(photos.transpose(0, 3, 1, 2)), list(size)).numpy()
-    ours = augment.evaluation(jnp.asarray(photos), image_size=size, mean=(0.0,) * 3, std=(1.0,) * 3)
+    ours = evaluation(jnp.asarray(photos), image_size=size, mean=(0.0,) * 3, std=(1.0,) * 3)
     np.testing.assert_array_equal(np.round(np.asarray(ours) * 255), expected.transpose(0, 2, 3, 1))
 
 
 def test_evaluation_refuses_a_small_canvas(photos):
     with pytest.raises(ValueError, match="31×20 out of 30×38"):
-        augment.evaluation(jnp.asarray(photos), image_size=(31, 20), mean=MEAN, std=STD)
+        evaluation(jnp.asarray(photos), image_size=(31, 20), mean=MEAN, std=STD)
 
 
 def test_ten_crop(photos):

@@ -92,9 +92,7 @@ def counts() -> dict[str, int]:
             plain = Dinov2Model(Dinov2Config(**common))
             registers = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(num_register_tokens=4, **common))
         for suffix, model in (("", plain), ("_reg", registers)):
-            numbers[name + suffix] = sum(
-                p.numel() for n, p in model.named_parameters() if "mask_token" not in n
-            )
+            numbers[name + suffix] = sum(p.numel() for n, p in model.named_parameters() if "mask_token" not in n)
     return numbers
 
 

@@ -86,9 +86,7 @@ BATCH = 4
 
 
 def make(config, image_size, channels, dtype=jnp.float32):
-    return build(
-        config, num_classes=CLASSES, channels=channels, image_size=image_size, dtype=dtype, rngs=nnx.Rngs(0)
-    )
+    return build(config, num_classes=CLASSES, channels=channels, image_size=image_size, dtype=dtype, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -204,7 +202,7 @@ def test_stages_end_with_the_logits(case):
 
 def test_state_round_trip(case):
     """split → nested dict → merge gives the same model, and dicts have integer keys only inside lists."""
-    _, x, model, _, params, stats = case
+    _, _, model, _, params, stats = case
     graphdef, state = nnx.split(model)
     merged = nnx.merge(graphdef, params, stats)
     jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(nnx.state(merged)), nnx.to_pure_dict(state))

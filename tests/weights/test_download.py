@@ -19,7 +19,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()[:8]
 class Handler(http.server.BaseHTTPRequestHandler):
     """Serves CONTENT; the server's attributes say how badly."""
 
-    def do_GET(self):  # noqa: N802
+    def do_GET(self):
         server = self.server
         server.requests.append(self.headers.get("Range"))
         if server.status != 200:
@@ -69,10 +69,12 @@ def test_download_with_progress_happens_once(server, tmp_path):
     seen = []
     for _ in range(2):
         path = download.fetch(server.url, SHA256, tmp_path / "new", lambda *n: seen.append(n))
-    assert path.read_bytes() == CONTENT and files(path.parent) == {f"resnet-{SHA256}.pth"}
+    assert path.read_bytes() == CONTENT
+    assert files(path.parent) == {f"resnet-{SHA256}.pth"}
     assert server.requests == [None]
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert seen[-1] == (3_000_000, 3_000_000) and len(seen) >= 3
+    assert seen[-1] == (3_000_000, 3_000_000)
+    assert len(seen) >= 3
 
 
 def test_an_interrupted_download_goes_on_where_it_broke_off(server, tmp_path):
@@ -86,7 +88,7 @@ def test_an_interrupted_download_goes_on_where_it_broke_off(server, tmp_path):
 
 def test_the_next_call_resumes(server, tmp_path):
     server.limits = [1_000_000, 0]
-    with pytest.raises(UserError, match="connection broke off.*put it at") as error:
+    with pytest.raises(UserError, match=r"connection broke off.*put it at") as error:
         download.fetch(server.url, SHA256, tmp_path)
     assert str(tmp_path / f"resnet-{SHA256}.pth") in str(error.value)
     assert files(tmp_path) == {f"resnet-{SHA256}.pth.part"}
@@ -116,9 +118,10 @@ def test_a_file_of_another_hash_is_removed_and_refused(server, tmp_path):
 
 def test_a_wrong_file_that_the_user_put_there_is_refused_and_kept(server, tmp_path):
     (tmp_path / f"resnet-{SHA256}.pth").write_bytes(b"other")
-    with pytest.raises(UserError, match="not the published file.*delete it"):
+    with pytest.raises(UserError, match=r"not the published file.*delete it"):
         download.fetch(server.url, SHA256, tmp_path)
-    assert files(tmp_path) == {f"resnet-{SHA256}.pth"} and server.requests == []
+    assert files(tmp_path) == {f"resnet-{SHA256}.pth"}
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
@@ -154,7 +157,7 @@ def test_the_cache_folder(tmp_path, monkeypatch):
 
 def test_resolve_takes_names_and_paths(server, tmp_path, monkeypatch):
     entry = catalogue.CATALOGUE["torchvision/resnet50.IMAGENET1K_V2"]
-    with pytest.raises(UserError, match="the nearest name is torchvision/resnet50.IMAGENET1K_V2"):
+    with pytest.raises(UserError, match=r"the nearest name is torchvision/resnet50.IMAGENET1K_V2"):
         catalogue.resolve("torchvision/resnet50.IMAGENET1K_V3")
     monkeypatch.setattr(download, "fetch", lambda url, sha256, folder, progress: folder / url / sha256)
     found = catalogue.resolve(entry.name, tmp_path)

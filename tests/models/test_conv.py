@@ -1,0 +1,91 @@
+"""The gradients that are written out for the CPU, against XLA's own, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from imgcls_jax.models.conv import conv, input_gradient, kernel_gradient
+
+CASES = [
+    # batch, height, width, channels in, out, kernel, stride, padding
+    (6, 9, 12, 4, 5, 3, 1, 1),
+    (6, 9, 12, 4, 5, 3, 1, 0),
+    (6, 9, 12, 4, 5, 5, 1, 4),
+    (4, 40, 40, 2, 3, 3, 1, 1),  # a part of the batch at a time
+    (6, 33, 31, 2, 3, 3, 2, 1),
+    (6, 12, 9, 4, 5, 3, 2, 1),
+    (6, 12, 9, 4, 5, 3, 2, 0),
+    (3, 13, 10, 4, 5, 7, 2, 3),
+    (3, 11, 14, 4, 5, 5, 3, 1),
+    (3, 11, 14, 4, 5, 2, 3, 0),  # stride larger than the kernel
+    (3, 28, 28, 4, 5, 14, 14, 0),
+    (6, 9, 12, 4, 5, 1, 1, 0),
+    (6, 9, 12, 4, 5, 1, 2, 0),
+    (6, 9, 12, 4, 5, 1, 2, 1),
+    (3, 2, 2, 4, 5, 3, 1, 1),
+    (7, 1, 1, 4, 5, 3, 2, 1),
+]
+
+
+@pytest.mark.parametrize(("b", "h", "w", "c", "d", "k", "stride", "padding"), CASES)
+def test_cpu_gradients_equal_xlas(monkeypatch, b, h, w, c, d, k, stride, padding):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # or the batch is not taken apart
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x, kernel = jnp.asarray(rng.standard_normal((b, h, w, c))), jnp.asarray(rng.standard_normal((k, k, c, d)))
+
+        def native(x, kernel):
+            return lax.conv_general_dilated(
+                x, kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            )
+
+        y, vjp = jax.vjp(native, x, kernel)
+        g = jnp.asarray(rng.standard_normal(y.shape))
+        expected_x, expected_kernel = vjp(g)
+        sizes = {"stride": stride, "padding": padding}
+        np.testing.assert_allclose(input_gradient(x, kernel, g, **sizes), expected_x, atol=1e-12)
+        np.testing.assert_allclose(kernel_gradient(x, kernel, g, **sizes), expected_kernel, atol=1e-11)
+
+
+def test_bfloat16_sums_parts_in_float32(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((64, 32, 32, 2)), jnp.bfloat16)
+    g = jnp.asarray(rng.standard_normal((64, 32, 32, 3)), jnp.bfloat16)
+    kernel = jnp.zeros((3, 3, 2, 3), jnp.bfloat16)
+    exact = kernel_gradient(
+        x.astype(jnp.float32), kernel.astype(jnp.float32), g.astype(jnp.float32), stride=1, padding=1
+    )
+    actual = kernel_gradient(x, kernel, g, stride=1, padding=1)
+    assert actual.dtype == jnp.bfloat16
+    np.testing.assert_allclose(actual.astype(jnp.float32), exact, atol=0.01 * float(jnp.abs(exact).max()))
+
+
+def test_unwanted_gradients_are_not_computed():
+    """A frozen kernel's gradient, and the image's, cost nothing in the compiled program."""
+    x, kernel = jnp.ones((1, 32, 32, 8)), jnp.ones((3, 3, 8, 8))
+
+    def flops(argnums):
+        loss = jax.grad(lambda x, kernel: conv(x, kernel, 1, 1, 1).sum() ** 2, argnums)
+        return jax.jit(loss).lower(x, kernel).compile().cost_analysis()["flops"]
+
+    assert flops(0) < 0.75 * flops((0, 1))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the written-out gradients run on CPU")
+def test_scan_contains_no_other_convolution_than_the_cpus_own():
+    """Inside a scan, every convolution of a step must be NHWC × HWIO, or XLA's CPU backend falls off its fast path."""
+    x = jnp.ones((2, 4, 8, 8, 3))
+
+    def step(kernel, x):
+        def loss(k):
+            return (conv(jax.nn.relu(conv(x, k, 2, 1, 1)), k, 1, 1, 1) ** 2).sum()
+
+        return kernel - jax.grad(loss)(kernel), None
+
+    text = jax.jit(lambda kernel: lax.scan(step, kernel, x)[0]).lower(jnp.ones((3, 3, 3, 3))).as_text()
+    convolutions = [line for line in text.splitlines() if "stablehlo.convolution(" in line]
+    assert len(convolutions) >= 4
+    assert all("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in convolutions)

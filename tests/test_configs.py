@@ -1,0 +1,74 @@
+"""Every shipped config, in every variant, trains and is evaluated at a shrunken size."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from imgcls_jax import config as c
+from imgcls_jax.config import files
+from imgcls_jax.errors import UnknownVariant
+from imgcls_jax.train import train_and_evaluate
+
+CLASSES = {"imgcls_digits": 10, "cifar10": 10, "cifar100": 100}
+SPECS = []
+for path in sorted((Path(__file__).parents[1] / "configs").glob("*.py")):
+    try:
+        files.load(f"{path}:no such variant")
+    except UnknownVariant as error:
+        SPECS += [str(path), *(f"{path}:{known}" for known in error.known)]
+
+
+def shrink(config: c.Config) -> c.Config:
+    """The same experiment on 64 pixels at most, in two epochs of two steps; every phase still runs.
+
+    Published weights are left out: what they would fill and freeze is frozen at random.
+    """
+    side = min(64, *config.data.image_size)
+    canvas = dataclasses.replace(
+        config.data.canvas,
+        height=side + config.data.canvas.height - config.data.image_size[0],
+        width=side + config.data.canvas.width - config.data.image_size[1],
+    )
+    phased = tuple(dataclasses.replace(op, from_epoch=min(op.from_epoch, 1)) for op in config.augment)
+    shape = config.optim.schedule.shape
+    if isinstance(shape, c.MultiStep):
+        shape = c.MultiStep(at=(1,), factor=shape.factor)
+    schedule = dataclasses.replace(config.optim.schedule, warmup_epochs=min(config.optim.schedule.warmup_epochs, 1))
+    model = config.model
+    if isinstance(model, c.CifarResNet):
+        model = dataclasses.replace(model, depth=20)  # 110 layers take two minutes to compile
+    return dataclasses.replace(
+        config,
+        model=model,
+        data=dataclasses.replace(
+            config.data, source=c.Arrays(), canvas=canvas, image_size=(side, side), validation_share=0.0
+        ),
+        augment=phased,
+        optim=dataclasses.replace(config.optim, schedule=dataclasses.replace(schedule, shape=shape)),
+        transfer=dataclasses.replace(config.transfer, init_from=None, replace=(), allow_frozen_random=True),
+        batch_size=4,
+        epochs=2,
+        mesh=c.Mesh(devices=1),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: Path(spec).name)
+def test_shrunken_config_trains(spec, tmp_path):
+    original = files.load(spec)
+    config = shrink(original)
+    rng = np.random.default_rng(0)
+    shape = (config.data.canvas.height, config.data.canvas.width, config.data.canvas.channels)
+    classes = CLASSES[original.data.source.name.partition(":")[0]]
+    arrays = {"label_names": np.array([str(i) for i in range(classes)])}
+    for split, count in (("train", 9), ("validation", 3), ("test", 5)):
+        labels = rng.integers(0, classes, count)
+        labels[0] = classes - 1
+        arrays |= {f"x_{split}": rng.integers(0, 256, (count, *shape), dtype=np.uint8), f"y_{split}": labels}
+    result = train_and_evaluate(config, tmp_path, arrays=arrays)
+    assert result["epochs"] == 2
+    assert result["test"]["count"] == 5
+    assert math.isfinite(result["test"]["loss"])
