@@ -28,8 +28,8 @@ try:  # torchvision's CPU build without its compiled operators needs these two n
 except RuntimeError:
     pass
 
-from PIL import Image  # noqa: E402
-from torchvision.transforms import InterpolationMode, v2  # noqa: E402
+from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BILINEAR = InterpolationMode.BILINEAR

@@ -47,7 +47,10 @@ def test_digits_from_the_command_line(tmp_path):
 def test_a_mistake_is_one_line_and_status_2(tmp_path):
     done = command("-m", "imgcls_jax.main", "--config", "configs/digits_cnn.py", "--config.epochz=3")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: --config.epochz: the config has no setting 'epochz'; did you mean epochs?"
+    assert (
+        done.stderr.splitlines()[-1]
+        == "error: --config.epochz: the config has no setting 'epochz'; did you mean epochs?"
+    )
     assert "Traceback" not in done.stderr
 
 

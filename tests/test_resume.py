@@ -38,7 +38,14 @@ def start(tiny_config, tiny_arrays, tmp_path):
     environment = os.environ | {"XLA_FLAGS": ""}
 
     def run(workdir, moment="never", **kwargs):
-        command = [sys.executable, PROGRAM, tmp_path / workdir, tmp_path / "config.json", tmp_path / "arrays.npz", moment]
+        command = [
+            sys.executable,
+            PROGRAM,
+            tmp_path / workdir,
+            tmp_path / "config.json",
+            tmp_path / "arrays.npz",
+            moment,
+        ]
         return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, **kwargs)
 
     return run
@@ -47,7 +54,9 @@ def start(tiny_config, tiny_arrays, tmp_path):
 def history(workdir):
     """metrics.jsonl without what depends on the clock."""
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second", "waited_for_data")} for r in records]
+    return [
+        {k: v for k, v in r.items() if k not in ("seconds", "images_per_second", "waited_for_data")} for r in records
+    ]
 
 
 @pytest.mark.slow

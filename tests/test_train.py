@@ -59,12 +59,8 @@ def test_evaluation_equals_a_count_by_hand(devices, feed, tiny_config, tiny_arra
 
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     saved = checkpoints.arrays((result["best_epoch"] + 1) * 4)
-    model = models.build(
-        config.model, num_classes=3, channels=3, image_size=(8, 8), dtype=np.float32, rngs=nnx.Rngs(0)
-    )
-    graph, _, _ = nnx.split(
-        nnx.view(model, deterministic=True, use_running_average=True), nnx.Param, nnx.BatchStat
-    )
+    model = models.build(config.model, num_classes=3, channels=3, image_size=(8, 8), dtype=np.float32, rngs=nnx.Rngs(0))
+    graph, _, _ = nnx.split(nnx.view(model, deterministic=True, use_running_average=True), nnx.Param, nnx.BatchStat)
     images = (tiny_arrays["x_test"] / np.float32(255) - 0.5) / 0.25
     logits = np.asarray(
         nnx.merge(graph, _int_keys(saved["params"]), _int_keys(saved["stats"]))(images.astype(np.float32)), np.float64

@@ -15,7 +15,10 @@ CNN = dict(convs=(c.Conv(4, 3),), aggregate="flatten")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(batch_size=12, mesh=c.Mesh(devices=8)), "batch_size = 12 cannot be shared equally by 8 devices: take 8 or 16"),
+        (
+            dict(batch_size=12, mesh=c.Mesh(devices=8)),
+            "batch_size = 12 cannot be shared equally by 8 devices: take 8 or 16",
+        ),
         (dict(eval_batch_size=3, mesh=c.Mesh(devices=2)), "eval_batch_size = 3 cannot be shared equally by 2 devices"),
         (dict(mesh=c.Mesh(devices=9)), "mesh.devices is 9, but this machine has 8"),
         (dict(mesh=c.Mesh(devices=2, fsdp=3)), "mesh.fsdp = 3 does not divide the number of devices, 2"),
@@ -44,9 +47,7 @@ CNN = dict(convs=(c.Conv(4, 3),), aggregate="flatten")
             "model.head.sigmoid gives one logit, which CrossEntropy cannot use",
         ),
         (
-            dict(
-                model=c.CNN(**CNN, head=c.Head(sigmoid=True)), loss=c.BinaryCrossEntropy(), augment=(c.Mixup(0.5),)
-            ),
+            dict(model=c.CNN(**CNN, head=c.Head(sigmoid=True)), loss=c.BinaryCrossEntropy(), augment=(c.Mixup(0.5),)),
             "augment[0] (Mixup) mixes labels, which a model with one sigmoid output cannot learn",
         ),
         (dict(augment=(c.Rotation(15, from_epoch=30),)), "would start at epoch 30, but the run ends after epoch 1"),

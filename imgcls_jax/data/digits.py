@@ -25,7 +25,7 @@ class ImgclsDigits(tfds.core.GeneratorBasedBuilder):
     """8×8 greyscale PNG images, grey levels 0 … 16 stretched to 0 … 255; fixed stratified train and test splits."""
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}
+    RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {

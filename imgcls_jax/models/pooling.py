@@ -1,7 +1,7 @@
 """Max pooling over windows that do not overlap, with a gradient that XLA can fuse.
 
-XLA's own gradient of a max pooling, select-and-scatter, is the slowest part of a small CNN's step on CPU (128 × 32² × 64,
-2×2: 289 ms on two cores; this one 29 ms).
+XLA's own gradient of a max pooling, select-and-scatter, is the slowest part of a small CNN's step on CPU
+(128 × 32² × 64, 2×2: 289 ms on two cores; this one 29 ms).
 """
 
 import jax

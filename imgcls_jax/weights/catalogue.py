@@ -104,8 +104,7 @@ def _cifar(depth: int, sha256: str, num_params: int, top1: float) -> Entry:
     return Entry(
         f"akamaster/resnet{depth}.CIFAR10",
         f"cifar_resnet{depth}",
-        "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
-        f"resnet{depth}-{sha256}.th",
+        f"https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/resnet{depth}-{sha256}.th",
         sha256,
         Preprocessing(None, 32, "none"),
         top1,

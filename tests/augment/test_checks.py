@@ -31,7 +31,7 @@ def test_good_policies_pass():
 
 
 @pytest.mark.parametrize(
-    "policy, settings, words",
+    ("policy", "settings", "words"),
     [
         ([c.HorizontalFlip(), c.Rotation(5, from_epoch=30)], dict(epochs=30), r"augment\[1\] \(Rotation\).*epoch 30"),
         ([c.VerticalFlip(from_epoch=5, until_epoch=5)], {}, "until_epoch=5, not after from_epoch=5"),

@@ -52,7 +52,7 @@ def test_resized_crop(image, photos, size):
 
 @pytest.mark.parametrize("factor", [0.4, 1.6])
 @pytest.mark.parametrize(
-    "ours, theirs",
+    ("ours", "theirs"),
     [
         (colour.brightness, ImageEnhance.Brightness),
         (colour.contrast, ImageEnhance.Contrast),
@@ -90,7 +90,7 @@ def test_hue(image, photos, shift):
 
 
 @pytest.mark.parametrize(
-    "name, magnitude, theirs",
+    ("name", "magnitude", "theirs"),
     [
         ("Posterize", 3, lambda x: ImageOps.posterize(x, 3)),
         ("Solarize", 0.5, lambda x: ImageOps.solarize(x, 127.5)),

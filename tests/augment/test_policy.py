@@ -79,7 +79,7 @@ def test_shapes_ranges_and_determinism(op, photos):
     np.testing.assert_allclose(label.sum(axis=1), 1, atol=1e-6)
     unit = np.asarray(image) * SETTINGS["std"] + SETTINGS["mean"]
     if getattr(op, "fill", None) != "noise":
-        assert -1e-5 < unit.min() and unit.max() < 1 + 1e-5
+        assert unit.min() > -1e-5 and unit.max() < 1 + 1e-5
     for ours, again in zip((image, label), run((op,), photos), strict=True):
         np.testing.assert_array_equal(ours, again)
     # Over some keys it changes something.

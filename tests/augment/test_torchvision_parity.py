@@ -102,12 +102,28 @@ OURS = {**globals(), "erase": erase_, "auto": auto_}
 
 # Operations that are exact, or exact but for the uint8 reference's rounding to nearest.
 HALF = dict.fromkeys(
-    "pad_crop_zero pad_crop_reflect erase rotation_nearest auto_ShearX auto_ShearY auto_TranslateX auto_TranslateY "
-    "auto_Rotate auto_Posterize auto_Solarize auto_Equalize auto_Invert gaussian_blur".split(),
+    [
+        "pad_crop_zero",
+        "pad_crop_reflect",
+        "erase",
+        "rotation_nearest",
+        "auto_ShearX",
+        "auto_ShearY",
+        "auto_TranslateX",
+        "auto_TranslateY",
+        "auto_Rotate",
+        "auto_Posterize",
+        "auto_Solarize",
+        "auto_Equalize",
+        "auto_Invert",
+        "gaussian_blur",
+    ],
     (0.51, 0.3),
 )
 # torchvision truncates once.
-ONE = dict.fromkeys("brightness greyscale hue auto_Brightness auto_AutoContrast auto_Sharpness".split(), (1.5, 0.6))
+ONE = dict.fromkeys(
+    ["brightness", "greyscale", "hue", "auto_Brightness", "auto_AutoContrast", "auto_Sharpness"], (1.5, 0.6)
+)
 TOLERANCE = HALF | ONE | {
     "rotation": (0.51, 0.3),  # away from the border, see below
     "affine": (0.51, 0.3),

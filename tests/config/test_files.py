@@ -23,7 +23,12 @@ def test_every_shipped_config_survives_json(path, tmp_path):
 def test_variant_and_overrides():
     config = files.load(
         str(CONFIGS[0].parent / "cifar10_cnn.py:as_reported"),
-        ["optim.schedule.peak=3e-4", "model.convs[1].channels=16", "name=2024", 'optim.clip={"by": "value", "limit": 1}'],
+        [
+            "optim.schedule.peak=3e-4",
+            "model.convs[1].channels=16",
+            "name=2024",
+            'optim.clip={"by": "value", "limit": 1}',
+        ],
     )
     assert config.epochs == 50
     assert config.optim.schedule.peak == 3e-4
@@ -47,7 +52,10 @@ def test_variant_and_overrides():
         ('model={"family": "cn"}', "model must be one of CNN, ResNet"),
         ('optim.clip={"by": "norm", "limit": 1}', "optim.clip.by must be 'global_norm', 'value' or 'adaptive'"),
         ('optim.clip={"by": "value"}', "optim.clip.limit of Clip is missing"),
-        ('optim.clip={"by": "value", "limit": 1, "lim": 2}', "optim.clip.lim is not a setting of Clip; did you mean limit?"),
+        (
+            'optim.clip={"by": "value", "limit": 1, "lim": 2}',
+            "optim.clip.lim is not a setting of Clip; did you mean limit?",
+        ),
         ("optim.schedule.peak", "lacks a value"),
         ("optim.schedule.peak=nan", "optim.schedule.peak must be a"),
     ],
@@ -66,7 +74,10 @@ def test_bad_override(override, message):
         ("x = 1", "has no function get_config"),
         ("def get_config(:", "line 1"),
         ("from imgcls_jax import config as c\ndef get_config(v): return c.Head(dropuot=0.1)", "did you mean dropout?"),
-        ("from imgcls_jax import config as c\ndef get_config(v): return c.Head(dropout=2)", "dropout must be less than 1"),
+        (
+            "from imgcls_jax import config as c\ndef get_config(v): return c.Head(dropout=2)",
+            "dropout must be less than 1",
+        ),
         ("from imgcls_jax import config as c\ndef get_config(v): return c.Conv(3)", "kernel of Conv is missing"),
         ("from imgcls_jax import config as c\ndef get_config(v): return c.Sgd()", "has no attribute 'Sgd'"),
         ("import nothing_of_this_name\n", "No module named"),
@@ -90,7 +101,10 @@ def test_missing_file_and_variant():
     ("change", "message"),
     [
         (lambda tree: tree.pop("batch_size"), "batch_size of Config is missing"),
-        (lambda tree: tree.update(batchsize=tree.pop("batch_size")), "batchsize is not a setting of Config; did you mean"),
+        (
+            lambda tree: tree.update(batchsize=tree.pop("batch_size")),
+            "batchsize is not a setting of Config; did you mean",
+        ),
         (lambda tree: tree["optim"]["schedule"].update(peek=1), "optim.schedule.peek is not a setting of Schedule"),
         (lambda tree: tree["model"]["convs"][0].update(norm="layer"), "model.convs[0].norm must be 'batch' or 'none'"),
     ],

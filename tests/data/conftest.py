@@ -80,8 +80,9 @@ def real_folders(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def torchvision_transforms():
     """torchvision.transforms, also where torchvision's compiled operators don't fit the installed torch."""
     torch = pytest.importorskip("torch")
-    operators = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):  # The compiled operators are there.
+    with contextlib.suppress(RuntimeError):  # declared already, by the compiled operators or by another test
+        operators = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
             operators.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
-    yield pytest.importorskip("torchvision").transforms
+        torchvision_transforms.operators = operators  # the declarations live as long as it does
+    return pytest.importorskip("torchvision").transforms

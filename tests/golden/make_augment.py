@@ -19,8 +19,8 @@ try:
 except RuntimeError:  # another module has
     pass
 
-from torchvision.transforms import InterpolationMode, v2  # noqa: E402
-from torchvision.transforms.v2 import functional as F  # noqa: E402, N812
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
 
 PATH = Path(__file__).with_name("augment.npz")
 DRAWS_PATH = Path(__file__).with_name("augment_draws.npz")
