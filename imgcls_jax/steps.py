@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -67,7 +68,7 @@ def build_train_step(
 
         def parts(x: Array) -> Array:
             # Every part takes rows from every device's share of the batch.
-            return x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)
+            return rearrange(x, "(b parts) ... -> parts b ...", parts=accumulate)
 
         carry = (jax.tree.map(jnp.zeros_like, params), state.stats, Metrics.empty())
         inputs = (parts(images), parts(labels), jax.random.split(dropout_key, accumulate))

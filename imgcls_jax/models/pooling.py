@@ -6,6 +6,7 @@ XLA's own gradient of a max pooling, select-and-scatter, is the slowest part of 
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jaxtyping import Array, Float
 
 
@@ -39,7 +40,5 @@ _max_of_tiles.defvjp(_forward, _backward)
 
 def tiled_max_pool(x: Float[Array, "b h w c"], window: int) -> Float[Array, "b h2 w2 c"]:
     """Max pooling whose stride is its window, without padding; a remainder of rows or columns is dropped."""
-    batch, height, width, channels = x.shape
-    rows, columns = height // window, width // window
-    x = x[:, : rows * window, : columns * window]
-    return _max_of_tiles(x.reshape(batch, rows, window, columns, window, channels))
+    height, width = (side // window * window for side in x.shape[1:3])
+    return _max_of_tiles(rearrange(x[:, :height, :width], "b (h i) (w j) c -> b h i w j c", i=window, j=window))
