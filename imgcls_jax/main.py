@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from imgcls_jax import flags, runtime
+from imgcls_jax import mesh as meshes
 from imgcls_jax.train import train_and_evaluate
 
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options, config = flags.parse(parser, arguments)
     setup = runtime.setup()
+    meshes.start_processes()
     train_and_evaluate(
         config,
         options.workdir or Path("runs") / config.name,
