@@ -17,8 +17,6 @@ import pytest
 
 from imgcls_jax import config as c
 
-REPOSITORY = Path(__file__).parent.parent
-
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

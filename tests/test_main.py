@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 
 from imgcls_jax import main
 from imgcls_jax.errors import UserError
 
+REPOSITORY = Path(__file__).parent.parent
 QUICK = ["--config.epochs=3", "--config.eval_batch_size=32"]
 
 

@@ -40,9 +40,7 @@ def test_accumulation_is_exact_without_batch_norm(tiny_config, tiny_arrays):
 def test_an_overflowing_fp16_step_changes_nothing_but_the_scale(tiny_config, tiny_arrays):
     config = tiny_config(precision="fp16")
     huge = jnp.float32(2.0**120)
-    before, after = one_step(
-        config, tiny_arrays, lambda s: s.replace(loss_scale=s.loss_scale._replace(scale=huge))
-    )
+    before, after = one_step(config, tiny_arrays, lambda s: s.replace(loss_scale=s.loss_scale._replace(scale=huge)))
     for name in ("params", "stats", "opt_state", "metrics"):
         jax.tree.map(np.testing.assert_array_equal, getattr(before, name), getattr(after, name))
     assert after.loss_scale.scale == 2.0**119
@@ -74,9 +72,7 @@ def test_the_switches_of_batch_norm(normalise_by, update, tiny_config, tiny_arra
 
 def test_no_backward_pass_below_the_lowest_trained_layer(tiny_config, tiny_arrays):
     """In FLOPs of the compiled step."""
-    model = c.CNN(
-        convs=tuple(c.Conv(16, 3, padding=1) for _ in range(4)), aggregate="average", head=c.Head()
-    )
+    model = c.CNN(convs=tuple(c.Conv(16, 3, padding=1) for _ in range(4)), aggregate="average", head=c.Head())
     flops = {}
     for name, patterns in {"all": (), "head": ("convs.*",)}.items():
         transfer = c.Transfer(freeze=patterns, allow_frozen_random=True)

@@ -12,7 +12,7 @@ from model_reference import HEADS, error, fill, fill_torch, images, import_torch
 from imgcls_jax.config.model import Head, ResNet
 from imgcls_jax.models import MODELS, build
 
-slow = pytest.mark.slow
+slow = [pytest.mark.slow, pytest.mark.deep]
 NAMES = [
     "resnet18",
     pytest.param("resnet34", marks=slow),

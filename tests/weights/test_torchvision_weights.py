@@ -22,7 +22,7 @@ from imgcls_jax.models import MODELS
 from imgcls_jax.weights import keys, paths
 from imgcls_jax.weights.catalogue import CATALOGUE
 
-slow = pytest.mark.slow
+slow = [pytest.mark.slow, pytest.mark.deep]
 ALL = list(dict.fromkeys(e.model for e in CATALOGUE.values() if e.name.startswith("torchvision/")))
 
 
