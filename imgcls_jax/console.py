@@ -10,7 +10,7 @@ from typing import Any
 
 import rich.console
 import rich.table
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 # Seconds between two plain progress lines, and between two looks at the device's metrics for the bar.
 _PLAIN_INTERVAL = 30.0
@@ -55,10 +55,8 @@ class Console:
             return
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            BarColumn(bar_width=8),
+            TextColumn("{task.completed}/{task.total} {task.fields[text]}"),
         )
         with Progress(*columns, console=self._rich, transient=True) as bar:
             task = bar.add_task(label, total=steps, completed=first, text="")

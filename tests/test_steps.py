@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from imgcls_jax import config as c
-from imgcls_jax import data
+from imgcls_jax import data, steps
 from imgcls_jax import mesh as meshes
-from imgcls_jax import steps
 from imgcls_jax.run import Run
 
 PLAIN = c.CNN(convs=(c.Conv(4, 3, padding=1, pool=2),), aggregate="flatten", head=c.Head())

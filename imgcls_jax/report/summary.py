@@ -94,12 +94,10 @@ def progress(run: Run, so_far: Metrics, epoch: int, step: int, speed: Speed) -> 
     now = so_far.result()
     rate = speed.images_per_second(step)
     left = ((run.config.epochs - epoch) * run.steps_per_epoch - step) * run.config.batch_size / max(rate, 1e-9)
-    text = (
-        f"loss {now['loss']:.4f}  acc {percent(now['top1'])}"
-        f"  lr {run.schedule.at(epoch * run.steps_per_epoch + step):.2e}  {rate:,.0f} img/s  {duration(left)} left"
-    )
+    learning_rate = run.schedule.at(epoch * run.steps_per_epoch + step)
+    text = f"loss {now['loss']:.3f} acc {percent(now['top1'])} lr {learning_rate:.1e} {rate:,.0f} img/s {duration(left)} left"
     if not run.resident:
-        text += f"  waiting for data {percent(speed.share(run.training.waited))}"
+        text += f" waiting for data {percent(speed.share(run.training.waited))}"
     return text
 
 
