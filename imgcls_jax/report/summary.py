@@ -95,7 +95,8 @@ def progress(run: Run, so_far: Metrics, epoch: int, step: int, speed: Speed) -> 
     rate = speed.images_per_second(step)
     left = ((run.config.epochs - epoch) * run.steps_per_epoch - step) * run.config.batch_size / max(rate, 1e-9)
     learning_rate = run.schedule.at(epoch * run.steps_per_epoch + step)
-    text = f"loss {now['loss']:.3f} acc {percent(now['top1'])} lr {learning_rate:.1e} {rate:,.0f} img/s {duration(left)} left"
+    text = f"loss {now['loss']:.3f} acc {percent(now['top1'])} lr {learning_rate:.1e} {rate:,.0f} img/s"
+    text += f" {duration(left)} left"
     if not run.resident:
         text += f" waiting for data {percent(speed.share(run.training.waited))}"
     return text
