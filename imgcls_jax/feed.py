@@ -110,7 +110,7 @@ class ResidentTraining:
     def _order(self, epoch: int) -> jax.Array:
         """int32 [steps, batch]: the rows of each of the epoch's steps."""
         rows = data.epoch_order(self._seed, epoch, self._size)[: self._steps * self._batch]
-        return _put(rows.astype(np.int32).reshape(-1, self._batch), meshes.replicated(self._mesh))
+        return meshes.put(rows.astype(np.int32).reshape(-1, self._batch), meshes.replicated(self._mesh))
 
 
 class StreamedTraining:
@@ -135,7 +135,7 @@ class StreamedTraining:
             "aspect": np.zeros(share, np.float32),
             "index": np.zeros(share, np.int32),
         }
-        compiled = _compile(run, state, _put(example, self._sharding))
+        compiled = _compile(run, state, meshes.put(example, self._sharding))
         self._run = compiled
         return compiled
 
@@ -175,7 +175,7 @@ class Evaluation:
 
     def __call__(self, variables: tuple[Tree, Tree]) -> dict[str, float]:
         """The metrics over the whole split; see `Metrics.result`."""
-        metrics = _put(Metrics.empty(), meshes.replicated(self._mesh))
+        metrics = meshes.put(Metrics.empty(), meshes.replicated(self._mesh))
         for batch in self._batches():
             metrics = self._step(variables, metrics, batch)
         return metrics.result()
@@ -201,12 +201,7 @@ class Evaluation:
 def _upload(split: Split, mesh: Mesh) -> Tree:
     """The whole split on every device."""
     arrays = {"image": split.read_all(), "label": split.labels, "aspect": split.aspect}
-    return _put(arrays, meshes.replicated(mesh))
-
-
-def _put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Host arrays onto the devices; of a sharded array each process gives its own part."""
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
+    return meshes.put(arrays, meshes.replicated(mesh))
 
 
 def _rows(whole: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
@@ -226,7 +221,7 @@ def _ahead(host: Iterator[Tree], sharding: jax.sharding.Sharding, waited: Callab
     """The host's batches on the devices, their transfers started `_BATCHES_AHEAD` batches early."""
     queue: collections.deque[Tree] = collections.deque()
     for batch in _timed(host, waited):
-        queue.append(_put(batch, sharding))
+        queue.append(meshes.put(batch, sharding))
         if len(queue) > _BATCHES_AHEAD:
             yield queue.popleft()
     yield from queue

@@ -64,6 +64,11 @@ def batch(mesh: jax.sharding.Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
+def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Host arrays onto the devices; of a split array each process gives its own part."""
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
+
+
 def state(mesh: jax.sharding.Mesh, tree: Any) -> Any:
     """A sharding for each array of a training state: the longest axis that the fsdp axis divides is split over it."""
     parts = mesh.shape["fsdp"]

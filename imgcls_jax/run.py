@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from imgcls_jax import augment, data, feed, losses, models, precision, pretrained, state, steps
 from imgcls_jax import config as c
@@ -176,14 +177,14 @@ class Run:
 
     def next_epoch(self, train_state: TrainState, history: list[dict[str, Any]]) -> TrainState:
         """What happens after an epoch's evaluation: the plateau is judged, and the metrics start from zero."""
-        put = functools.partial(jax.device_put, device=meshes.replicated(self.mesh))
+        put = functools.partial(meshes.put, sharding=meshes.replicated(self.mesh))
         schedule = self.config.optim.schedule
         if isinstance(schedule.shape, c.ReduceOnPlateau):
             seen = plateau.Plateau(rate=schedule.peak)
             for record in history:  # replayed from the record, so that it needs no state of its own
                 metric = record["validation"][schedule.shape.metric]
                 seen = plateau.observe(seen, schedule, metric, epoch=record["epoch"])
-            train_state = train_state.replace(lr_factor=put(jax.numpy.float32(plateau.scale(seen, schedule))))
+            train_state = train_state.replace(lr_factor=put(np.float32(plateau.scale(seen, schedule))))
         return train_state.replace(metrics=put(Metrics.empty()))
 
     def learning_rate(self, train_state: TrainState, epoch: int, step_in_epoch: int) -> float:

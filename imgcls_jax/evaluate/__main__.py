@@ -38,8 +38,8 @@ def evaluate(config: c.Config) -> dict[str, Any]:
     run = Run(config, data.load(config.data), mesh)
     for note in run.notes:
         Console().line(f"note: {note}")
-    put = meshes.replicated(mesh)
-    variables = jax.device_put(run.plan.merge(*jax.jit(run.model.create)(jax.random.key(0))), put)
+    initial = run.plan.merge(*jax.jit(run.model.create)(jax.random.key(0)))
+    variables = meshes.put(initial, meshes.replicated(mesh))
     evaluations = {"validation": run.validate, "test": run.test}
     return {split: metrics(variables) if metrics else None for split, metrics in evaluations.items()}
 

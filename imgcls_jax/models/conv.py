@@ -1,14 +1,6 @@
 """The one function through which every convolution of the models goes.
 
-XLA's own gradients are used on GPU and TPU. On CPU they are slow in three ways, so that there the gradients are written
-out here as plain NHWC × HWIO convolutions (times for two cores, jax 0.10.2, float32, with XLA's YNNPACK convolutions
-turned off):
-
-- the kernel's gradient sums over batch × height × width, which overflows the cache: it is taken over about a thousand
-  positions at a time (64 × 32² × 64 → 64, 3×3: 180 → 45 ms); a 1×1 kernel's is a matrix product (80 → 12 ms);
-- the input's gradient under a stride multiplies mostly by inserted zeros: it is one small convolution for each phase of
-  the stride (64 × 32² × 64 → 128, 3×3, stride 2: 39 → 19 ms);
-- inside `lax.scan`, XLA does not recognise its own transposed convolutions and takes 50 to 100 times as long.
+XLA's own gradients are used on GPU and TPU. On CPU the gradients are written out here as plain NHWC × HWIO convolutions.
 """
 
 import functools
@@ -19,8 +11,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
-_POSITIONS = 1024
-"""Output positions over which the kernel's gradient is summed at a time; measured: 512 to 2048 are alike."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -106,32 +96,15 @@ def kernel_gradient(
     stride: int,
     padding: int,
 ) -> Float[Array, "kh kw c e"]:
-    """The gradient of an ungrouped `conv` by its kernel (of `kernel` only shape and dtype count)."""
+    """The gradient of an ungrouped `conv` by its kernel (of `kernel` only the shape counts)."""
     if kernel.shape[:2] == (1, 1) and padding == 0:
         x = x[:, ::stride, ::stride]
         return lax.dot_general(x, g, (((0, 1, 2), (0, 1, 2)), ((), ()))).reshape(kernel.shape)
 
-    batch = share = x.shape[0]
-    if jax.device_count() == 1:  # the parts of a batch that is split over devices would have to be gathered
-        share = min(max(_POSITIONS // (g.shape[1] * g.shape[2]), 1), batch)
-    while batch % share:
-        share -= 1
-    if share == batch:
-        return _kernel_gradient_at_once(x, g, kernel.shape, stride, padding)
-    parts = (x.reshape(-1, share, *x.shape[1:]), g.reshape(-1, share, *g.shape[1:]))
-
-    def add(total, part):
-        return total + _kernel_gradient_at_once(*part, kernel.shape, stride, padding).astype(total.dtype), None
-
-    zero = jnp.zeros(kernel.shape, jnp.promote_types(kernel.dtype, jnp.float32))
-    return lax.scan(add, zero, parts)[0].astype(kernel.dtype)
-
-
-def _kernel_gradient_at_once(x, g, shape, stride, padding):
-    """A convolution in which channels play the batch, the batch the channels, and `g` the dilated kernel."""
+    # Channels play the batch, the batch plays the channels, and `g` is the kernel, dilated by the stride.
     pads = [
         (padding, (out - 1) * stride + window - side - padding)
-        for side, out, window in zip(x.shape[1:3], g.shape[1:3], shape[:2], strict=True)
+        for side, out, window in zip(x.shape[1:3], g.shape[1:3], kernel.shape[:2], strict=True)
     ]
     out = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),

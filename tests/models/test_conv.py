@@ -13,7 +13,6 @@ CASES = [
     (6, 9, 12, 4, 5, 3, 1, 1),
     (6, 9, 12, 4, 5, 3, 1, 0),
     (6, 9, 12, 4, 5, 5, 1, 4),
-    (4, 40, 40, 2, 3, 3, 1, 1),  # a part of the batch at a time
     (6, 33, 31, 2, 3, 3, 2, 1),
     (6, 12, 9, 4, 5, 3, 2, 1),
     (6, 12, 9, 4, 5, 3, 2, 0),
@@ -30,8 +29,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("b", "h", "w", "c", "d", "k", "stride", "padding"), CASES)
-def test_cpu_gradients_equal_xlas(monkeypatch, b, h, w, c, d, k, stride, padding):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)  # or the batch is not taken apart
+def test_cpu_gradients_equal_xlas(b, h, w, c, d, k, stride, padding):
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         x, kernel = jnp.asarray(rng.standard_normal((b, h, w, c))), jnp.asarray(rng.standard_normal((k, k, c, d)))
@@ -47,20 +45,6 @@ def test_cpu_gradients_equal_xlas(monkeypatch, b, h, w, c, d, k, stride, padding
         sizes = {"stride": stride, "padding": padding}
         np.testing.assert_allclose(input_gradient(x, kernel, g, **sizes), expected_x, atol=1e-12)
         np.testing.assert_allclose(kernel_gradient(x, kernel, g, **sizes), expected_kernel, atol=1e-11)
-
-
-def test_bfloat16_sums_parts_in_float32(monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 1)
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((64, 32, 32, 2)), jnp.bfloat16)
-    g = jnp.asarray(rng.standard_normal((64, 32, 32, 3)), jnp.bfloat16)
-    kernel = jnp.zeros((3, 3, 2, 3), jnp.bfloat16)
-    exact = kernel_gradient(
-        x.astype(jnp.float32), kernel.astype(jnp.float32), g.astype(jnp.float32), stride=1, padding=1
-    )
-    actual = kernel_gradient(x, kernel, g, stride=1, padding=1)
-    assert actual.dtype == jnp.bfloat16
-    np.testing.assert_allclose(actual.astype(jnp.float32), exact, atol=0.01 * float(jnp.abs(exact).max()))
 
 
 def test_unwanted_gradients_are_not_computed():
