@@ -43,7 +43,11 @@ def claim(workdir: Path, config: Config, *, overwrite: bool) -> None:
     saved = workdir / "config.json"
     if overwrite and workdir.exists():
         _move_aside(workdir)
-    if saved.exists():
+    if saved.exists() and not any((workdir / "checkpoints").glob("[0-9]*")):
+        # A run that ended before its first checkpoint, by a mistake in the data settings say, has nothing to lose.
+        for name in ("config.json", "split.npz", "bad_images.csv"):
+            (workdir / name).unlink(missing_ok=True)
+    elif saved.exists():
         differences = files.difference(files.restore(saved), config)
         if differences:
             more = len(differences) - _MOST_DIFFERENCES
@@ -53,9 +57,9 @@ def claim(workdir: Path, config: Config, *, overwrite: bool) -> None:
                 + "".join(f"\n  {line}" for line in listed)
             )
         return
-    if workdir.exists() and not workdir.is_dir():
+    elif workdir.exists() and not workdir.is_dir():
         raise UserError(f"the work directory {workdir} is a file: choose another --workdir")
-    if workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty and not a run's: choose another --workdir, or --overwrite")
     try:
         workdir.mkdir(parents=True, exist_ok=True)

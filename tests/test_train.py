@@ -108,6 +108,12 @@ def test_another_config_is_refused_with_every_difference(tiny_config, tiny_array
     assert (tmp_path / "run.old1" / "result.json").exists(), "the old run is moved aside, not deleted"
 
 
+def test_a_run_without_a_checkpoint_may_be_started_anew_with_other_settings(tiny_config, tiny_arrays, tmp_path):
+    with pytest.raises(UserError, match="larger than the training set"):
+        train_and_evaluate(tiny_config(batch_size=80), tmp_path / "run", arrays=tiny_arrays)
+    assert train_and_evaluate(tiny_config(), tmp_path / "run", arrays=tiny_arrays)["epochs"] == 2
+
+
 def test_a_folder_of_other_things_is_not_written_into(tiny_config, tiny_arrays, tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="is not empty and not a run's"):

@@ -1,11 +1,11 @@
 """The one function through which every convolution of the models goes.
 
 XLA's own gradients are used on GPU and TPU. On CPU they are written out here as plain NHWC × HWIO convolutions, because
-inside `lax.scan` XLA's CPU backend does not recognise its own transposed ones and falls back to a naive loop: two 3×3
-convolutions of 32 channels, 32 × 16² images, take 320 ms a step there, and 8 ms as written here (CPU time over two
-cores, jax 0.10.2, YNNPACK convolutions off, as `imgcls_jax.runtime` sets them). Outside of a scan both take the same
-time: CIFAR ResNet-18 and a six-layer CNN differ by less than the noise. Matrix products for 1×1 kernels, and summing
-the kernel's gradient over parts of the batch, were tried and gain nothing with that setting.
+inside `lax.scan` XLA's CPU backend does not recognise its own transposed ones and falls back to a slow loop: two 3×3
+convolutions of 32 channels on 32 images of 16×16 took 275 ms a step there, and 7 ms as written here (CPU time over two
+cores, jax 0.10.2, with the flag that `imgcls_jax.runtime` sets). Outside of a scan both take the same time; matrix
+products for 1×1 kernels, and summing the kernel's gradient over parts of the batch, gained nothing with that flag.
+Grouped convolutions keep XLA's gradients, and are slow in a scan.
 """
 
 import functools
@@ -22,25 +22,28 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 def conv(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw d e"], stride: int, padding: int, groups: int
 ) -> Float[Array, "b h2 w2 e"]:
-    """A 2-D convolution with `padding` zeros on every side; c = d · groups. First derivatives in reverse mode only."""
+    """A 2-D convolution with `padding` zeros on every side; c = d · groups. Reverse-mode derivatives only."""
+    return _native(x, kernel, stride, padding, groups)
+
+
+def _native(x, kernel, stride, padding, groups):
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=_LAYOUT, feature_group_count=groups
     )
 
 
 def _forward(x, kernel, stride, padding, groups):
-    return conv(x, kernel, stride, padding, groups), (x, kernel)
+    return _native(x, kernel, stride, padding, groups), (x, kernel)
 
 
 def _backward(stride, padding, groups, residuals, g):
     x, kernel = residuals
-    native = functools.partial(conv.fun, stride=stride, padding=padding, groups=groups)
 
     def native_input_gradient(x, kernel, g):
-        return jax.vjp(lambda x: native(x, kernel), x)[1](g)[0]
+        return jax.vjp(lambda x: _native(x, kernel, stride, padding, groups), x)[1](g)[0]
 
     def native_kernel_gradient(x, kernel, g):
-        return jax.vjp(lambda kernel: native(x, kernel), kernel)[1](g)[0]
+        return jax.vjp(lambda kernel: _native(x, kernel, stride, padding, groups), kernel)[1](g)[0]
 
     if groups > 1:
         return native_input_gradient(x, kernel, g), native_kernel_gradient(x, kernel, g)

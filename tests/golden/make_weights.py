@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "weights")]
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent / "weights"), str(HERE.parent / "models")]
 
 import weights_reference as reference  # noqa: E402
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 from flax import nnx
+from model_reference import import_torchvision
 
 from imgcls_jax import models, weights
 
@@ -19,19 +19,6 @@ CLASSES = 7
 SHAPE = (4, 48, 64, 3)
 # So small that rounding does not flip ReLUs and maxima between the steps, after which no two programs agree.
 LEARNING_RATE = {"sgd": 1e-3, "adamw": 1e-4}
-
-
-def import_torchvision():
-    """torchvision, also where its compiled operators are missing; skips the test where it is missing."""
-    torch = pytest.importorskip("torch")
-    try:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import_torchvision.library = library  # the definitions live as long as it does
-    except RuntimeError:
-        pass  # already defined
-    return pytest.importorskip("torchvision")
 
 
 def torch_model(name):
