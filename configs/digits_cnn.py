@@ -1,6 +1,6 @@
 """Handwritten digits, 8×8 grey pixels (the 1,797 that scikit-learn ships), with a small CNN.
 
-Measured (seed 0, jax 0.10.2, two CPU cores busy with other work too): 99.44 % of the 359 test images, 41 s of training.
+Measured (seed 0, jax 0.10.2, two CPU cores): 99.44 % of the 359 test images; 20 s of training, 36 s in all.
 """
 
 from imgcls_jax import config as c
