@@ -1,21 +1,73 @@
-"""CIFAR-10 with a CNN of six convolutions: flips, rotation, dropout, BatchNorm after each block's first convolution.
+"""CIFAR-10 with CNNs of three and six convolutions, each variant one step of a coursework report.
 
-The network and the augmentation are a coursework report's best CNN. Its author trained it with batch 128, SGD at 0.1
-and ExponentialLR 0.95 for 50 epochs, from 80 % of the training images (`:as_reported` here), and gave a best
-validation accuracy of 81.92 %. The default variant changes the schedule only, to reach the same in fewer epochs on a
-CPU: Nesterov momentum, a linear warm-up and a cosine to zero over 10 epochs.
+| variant        | change                                                       | report: best validation     |
+|----------------|--------------------------------------------------------------|-----------------------------|
+| `:three_convs` | 3×3 convolutions of 16-32-64 channels, each pooled           | 57.26 % as run              |
+| `:plain`       | six of them, 32-64, 128-128, 256-256, pooled in pairs        | 69.18 % (69.24 % as run)    |
+| `:flips`       | … with flips in both directions and rotation of up to 15°    | 71.58 % as run              |
+| `:large_batch` | … batch 128, SGD at 0.1, falling by 0.95 an epoch; 50 epochs | 79.86 % (78.56 % at 30)     |
+| `:dropout`     | … dropout of channels 0.05 and of hidden units 0.1           | 80.11 %                     |
+| `:as_reported` | … BatchNorm after each block's first convolution             | 81.92 % as run              |
+| (none)         | … Nesterov momentum and one cycle of the rate, 5 epochs      |                             |
 
-Not run to the end here: two shared CPU cores trained about 110 images a second, an hour for the default variant.
+All but the last train with SGD and momentum 0.9; the first three at a constant 0.01, batch 16, 30 epochs. The
+report does not state its normalisation; CIFAR-10's own is used here.
+
+MEASURED
 """
-
-import dataclasses
 
 from imgcls_jax import config as c
 
+VARIANTS = ("three_convs", "plain", "flips", "large_batch", "dropout", "as_reported")
+
+
+def three_convs() -> c.CNN:
+    """Three convolutions, each with its pooling."""
+    return c.CNN(
+        convs=tuple(c.Conv(channels, 3, padding=1, pool=2) for channels in (16, 32, 64)),
+        aggregate="flatten",
+        head=c.Head(hidden=(c.Dense(512), c.Dense(64))),
+    )
+
+
+def six_convs(*, dropout: bool, batch_norm: bool) -> c.CNN:
+    """Three blocks of two convolutions, of which the second one pools."""
+    norm = "batch" if batch_norm else "none"
+    rate = 0.1 if dropout else 0.0
+    return c.CNN(
+        convs=(
+            c.Conv(32, 3, padding=1, norm=norm),
+            c.Conv(64, 3, padding=1, pool=2),
+            c.Conv(128, 3, padding=1, norm=norm),
+            c.Conv(128, 3, padding=1, pool=2, dropout=0.05 if dropout else 0.0),
+            c.Conv(256, 3, padding=1, norm=norm),
+            c.Conv(256, 3, padding=1, pool=2),
+        ),
+        aggregate="flatten",
+        head=c.Head(dropout=rate, hidden=(c.Dense(1024), c.Dense(512, dropout=rate))),
+    )
+
 
 def get_config(variant: str = "") -> c.Config:
-    config = c.Config(
-        name="cifar10_cnn",
+    if variant and variant not in VARIANTS:
+        raise c.UnknownVariant(variant, *VARIANTS)
+    # Each variant keeps what the ones before it brought.
+    step = VARIANTS.index(variant or "as_reported")
+    large_batch = step >= VARIANTS.index("large_batch")
+    if not variant:
+        optim = c.Optim(
+            optimizer=c.SGD(momentum=0.9, nesterov=True, weight_decay=5e-4),
+            schedule=c.Schedule(peak=0.08, shape=c.OneCycle(warmup_share=0.2)),
+        )
+    else:
+        schedule = (
+            c.Schedule(peak=0.1, per="epoch", shape=c.Exponential(0.95))
+            if large_batch
+            else c.Schedule(peak=0.01, shape=c.Constant())
+        )
+        optim = c.Optim(optimizer=c.SGD(momentum=0.9), schedule=schedule)
+    return c.Config(
+        name="_".join(filter(None, ("cifar10_cnn", variant))),
         data=c.Data(
             source=c.TFDS("cifar10", train="train", validation=None, test="test"),
             validation_share=0.2,
@@ -25,41 +77,15 @@ def get_config(variant: str = "") -> c.Config:
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2470, 0.2435, 0.2616),
         ),
-        augment=(c.HorizontalFlip(), c.VerticalFlip(), c.Rotation(15)),
-        model=c.CNN(
-            convs=(
-                c.Conv(32, 3, padding=1, norm="batch"),
-                c.Conv(64, 3, padding=1, pool=2),
-                c.Conv(128, 3, padding=1, norm="batch"),
-                c.Conv(128, 3, padding=1, pool=2, dropout=0.05),
-                c.Conv(256, 3, padding=1, norm="batch"),
-                c.Conv(256, 3, padding=1, pool=2),
-            ),
-            aggregate="flatten",
-            head=c.Head(dropout=0.1, hidden=(c.Dense(1024), c.Dense(512, dropout=0.1))),
-        ),
+        augment=(c.HorizontalFlip(), c.VerticalFlip(), c.Rotation(15)) if step >= VARIANTS.index("flips") else (),
+        model=three_convs()
+        if variant == "three_convs"
+        else six_convs(dropout=step >= VARIANTS.index("dropout"), batch_norm=step >= VARIANTS.index("as_reported")),
         loss=c.CrossEntropy(),
-        optim=c.Optim(
-            optimizer=c.SGD(momentum=0.9, nesterov=True, weight_decay=5e-4),
-            schedule=c.Schedule(peak=0.05, warmup_epochs=1, shape=c.Cosine()),
-        ),
-        batch_size=128,
-        epochs=10,
+        optim=optim,
+        batch_size=128 if large_batch else 16,
+        eval_batch_size=128 if large_batch else 500,
+        epochs=5 if not variant else 50 if large_batch else 30,
         precision="fp32",
         seed=0,
     )
-    match variant:
-        case "":
-            return config
-        case "as_reported":
-            return dataclasses.replace(
-                config,
-                name="cifar10_cnn_as_reported",
-                optim=c.Optim(
-                    optimizer=c.SGD(momentum=0.9),
-                    schedule=c.Schedule(peak=0.1, per="epoch", shape=c.Exponential(0.95)),
-                ),
-                epochs=50,
-            )
-        case _:
-            raise c.UnknownVariant(variant, "as_reported")

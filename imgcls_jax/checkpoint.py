@@ -21,12 +21,15 @@ class Checkpoints:
     kill included, the newest finished checkpoint and the best one are on disk.
     """
 
-    def __init__(self, folder: Path):
-        # Unfinished checkpoints of a killed run lie under temporary names; the manager clears them away.
+    def __init__(self, folder: Path, *, read_only: bool = False):
+        """Of the run's own process, or `read_only` for everyone else: nothing of a run that goes on is touched."""
+        # Unfinished checkpoints of a killed run lie under temporary names; its next process clears them away.
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             item_names=("state", "run"),
-            options=ocp.CheckpointManagerOptions(max_to_keep=None, cleanup_tmp_directories=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=None, cleanup_tmp_directories=not read_only, read_only=read_only, create=not read_only
+            ),
         )
 
     def latest(self) -> int | None:

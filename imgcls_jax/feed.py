@@ -75,7 +75,8 @@ class ResidentTraining:
 
     def __init__(self, split: Split, config: c.Config, mesh: Mesh):
         self.waited = 0.0
-        self._seed, self._size, self._batch = config.seed, len(split), config.batch_size
+        self._labels, self._seed, self._batch = split.labels, config.seed, config.batch_size
+        self._sampling = config.data.sampling
         self._steps = len(split) // config.batch_size
         self._mesh = mesh
         self._loop = jax.default_backend() != "cpu"
@@ -109,7 +110,7 @@ class ResidentTraining:
 
     def _order(self, epoch: int) -> jax.Array:
         """int32 [steps, batch]: the rows of each of the epoch's steps."""
-        rows = data.epoch_order(self._seed, epoch, self._size)[: self._steps * self._batch]
+        rows = data.train_order(self._labels, self._sampling, self._seed, epoch)[: self._steps * self._batch]
         return meshes.put(rows.astype(np.int32).reshape(-1, self._batch), meshes.replicated(self._mesh))
 
 
@@ -119,6 +120,7 @@ class StreamedTraining:
     def __init__(self, split: Split, config: c.Config, mesh: Mesh):
         self.waited = 0.0
         self._split, self._seed, self._batch = split, config.seed, config.batch_size
+        self._sampling = config.data.sampling
         self._threads = config.data.workers or os.cpu_count() or 1
         self._sharding = meshes.batch(mesh)
         self._run: Callable[..., tuple[TrainState, Metrics]]
@@ -141,7 +143,7 @@ class StreamedTraining:
 
     def epoch(self, state: TrainState, epoch: int, first: int) -> Iterator[tuple[TrainState, Metrics, int]]:
         self.waited = 0.0
-        order = data.epoch_order(self._seed, epoch, len(self._split))
+        order = data.train_order(self._split.labels, self._sampling, self._seed, epoch)
         host = data.train_batches(
             self._split,
             order,

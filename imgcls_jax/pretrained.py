@@ -47,7 +47,7 @@ def load(
 def of_run(workdir: Path) -> tuple[dict[str, Any], c.Config]:
     """{path: array} of the best checkpoint of a run, averaged parameters where it kept them, and the run's config."""
     config = files.restore(workdir / "config.json")
-    checkpoints = Checkpoints(workdir / "checkpoints")
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     latest = checkpoints.latest()
     if latest is None:
         raise UserError(f"{workdir} has no checkpoint yet: train it first")

@@ -28,7 +28,7 @@ def preview(config: c.Config, folder: Path, *, images: int = 8, draws: int = 6) 
     validate(config, devices=1)
     dataset = data.load(config.data)
     settings = config.data
-    rows = data.epoch_order(config.seed, 0, len(dataset.train))[:images]
+    rows = data.train_order(dataset.train.labels, settings.sampling, config.seed, 0)[:images]
     canvases, labels = dataset.train.read(rows), dataset.train.labels[rows]
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -10,9 +10,12 @@ import numpy as np
 from imgcls_jax import augment, data, feed, losses, models, precision, pretrained, state, steps
 from imgcls_jax import config as c
 from imgcls_jax import mesh as meshes
+from imgcls_jax.augment import views
 from imgcls_jax.config import files
+from imgcls_jax.config.tree import Views
 from imgcls_jax.metrics import Metrics
 from imgcls_jax.optim import averaging, optimizers, plateau, schedules
+from imgcls_jax.optim.schedules import LearningRate
 from imgcls_jax.state import TrainState, Tree
 from imgcls_jax.weights import surgery
 
@@ -22,16 +25,25 @@ class Run:
 
     Epochs are grouped into phases within which the compiled step stays the same: the augmentation's operations and
     the set of parameters that train change only between them.
+
+    `schedule` stands in for the config's learning rates where these are what is to be found.
     """
 
-    def __init__(self, config: c.Config, dataset: data.Dataset, mesh: jax.sharding.Mesh):
+    def __init__(
+        self,
+        config: c.Config,
+        dataset: data.Dataset,
+        mesh: jax.sharding.Mesh,
+        *,
+        schedule: LearningRate | None = None,
+    ):
         self.config, self.dataset, self.mesh = config, dataset, mesh
         self._init_key, self._step_key = jax.random.split(jax.random.key(config.seed))
-        classes = len(dataset.class_names)
+        self._outputs = outputs = getattr(config.model, "num_outputs", None) or len(dataset.class_names)
         build = functools.partial(
             models.build,
             config.model,
-            num_classes=classes,
+            num_classes=outputs,
             channels=config.data.canvas.channels,
             image_size=config.data.image_size,
             dtype=precision.COMPUTE_DTYPE[config.precision],
@@ -39,14 +51,15 @@ class Run:
         self.model = state.model(lambda rngs: build(rngs=rngs), config.transfer.batch_norm)
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
         params, stats = self._abstract
-        loaded, self.notes = pretrained.load(config, params, stats)
+        loaded, notes = pretrained.load(config, params, stats)
+        self.notes = [*notes, *_notes(config, dataset)]
         self.plan = surgery.plan(config.transfer, config.model, params, stats, loaded)
         self._loss = losses.build(
-            config.loss, num_classes=classes, class_counts=dataset.train.class_counts(classes).tolist()
+            config.loss, num_classes=outputs, class_counts=dataset.train.class_counts(outputs).tolist()
         )
         self.resident = feed.is_resident(config.data.feed, list(dataset.splits), mesh)
         self.steps_per_epoch = len(dataset.train) // config.batch_size
-        self.schedule = schedules.build(
+        self.schedule = schedule or schedules.build(
             config.optim.schedule, steps_per_epoch=self.steps_per_epoch, epochs=config.epochs
         )
 
@@ -60,24 +73,26 @@ class Run:
     @functools.cached_property
     def validate(self) -> feed.Evaluation | None:
         """Evaluates the validation split; None without one."""
-        return self._evaluation(self.dataset.validation)
+        return self.evaluation(self.dataset.validation)
 
     @functools.cached_property
     def test(self) -> feed.Evaluation | None:
-        """Evaluates the test split; None without one."""
-        return self._evaluation(self.dataset.test)
+        """Evaluates the test split, by the views that the config asks for; None without one."""
+        return self.evaluation(self.dataset.test, self.config.test_views)
 
-    def _evaluation(self, split: data.Split | None) -> feed.Evaluation | None:
+    def evaluation(self, split: data.Split | None, kind: Views | None = None) -> feed.Evaluation | None:
+        """Evaluates a split by the centre of each image, or by its views of this kind; None without the split."""
         if split is None:
             return None
         settings = self.config.data
+        look = functools.partial(views.views, kind=kind) if kind else augment.evaluation
+        sigmoid = isinstance(self.config.loss, c.BinaryCrossEntropy)
         step = steps.build_eval_step(
             self.model.evaluate,
-            prepare=functools.partial(
-                augment.evaluation, image_size=settings.image_size, mean=settings.mean, std=settings.std
-            ),
+            prepare=functools.partial(look, image_size=settings.image_size, mean=settings.mean, std=settings.std),
+            average=functools.partial(views.average, sigmoid=sigmoid) if kind else None,
             loss=self._loss,
-            num_classes=len(self.dataset.class_names),
+            num_classes=self._outputs,
         )
         return feed.Evaluation(split, self.config, self.mesh, step, resident=self.resident)
 
@@ -139,7 +154,7 @@ class Run:
                 image_size=config.data.image_size,
                 mean=config.data.mean,
                 std=config.data.std,
-                num_classes=len(self.dataset.class_names),
+                num_classes=self._outputs,
                 fit=config.data.canvas.fit,
             ),
             loss=self._loss,
@@ -175,24 +190,32 @@ class Run:
         average = jax.jit(averaging.update_swa)(train_state.average, train_state.params, train_state.stats)
         return train_state.replace(average=average)
 
-    def next_epoch(self, train_state: TrainState, history: list[dict[str, Any]]) -> TrainState:
+    def next_epoch(self, train_state: TrainState, history: list[dict[str, Any]], recoveries: int) -> TrainState:
         """What happens after an epoch's evaluation: the plateau is judged, and the metrics start from zero."""
-        put = functools.partial(meshes.put, sharding=meshes.replicated(self.mesh))
+        train_state = self.scale_rate(train_state, history, recoveries)
+        return train_state.replace(metrics=meshes.put(Metrics.empty(), meshes.replicated(self.mesh)))
+
+    def scale_rate(self, train_state: TrainState, history: list[dict[str, Any]], recoveries: int) -> TrainState:
+        """The state with the factor on the learning rate that the epochs behind it call for."""
+        factor = np.float32(self._rate_factor(history, recoveries))
+        return train_state.replace(lr_factor=meshes.put(factor, meshes.replicated(self.mesh)))
+
+    def learning_rates(self, epoch: int, history: list[dict[str, Any]], recoveries: int) -> np.ndarray:
+        """The rate of every step of an epoch, after the epochs in `history`."""
+        first = epoch * self.steps_per_epoch
+        rates = [self.schedule.at(step) for step in range(first, first + self.steps_per_epoch)]
+        return self._rate_factor(history, recoveries) * np.array(rates)
+
+    def _rate_factor(self, history: list[dict[str, Any]], recoveries: int) -> float:
+        factor = self.config.recover.factor**recoveries if self.config.recover else 1.0
         schedule = self.config.optim.schedule
         if isinstance(schedule.shape, c.ReduceOnPlateau):
             seen = plateau.Plateau(rate=schedule.peak)
             for record in history:  # replayed from the record, so that it needs no state of its own
                 metric = record["validation"][schedule.shape.metric]
                 seen = plateau.observe(seen, schedule, metric, epoch=record["epoch"])
-            train_state = train_state.replace(lr_factor=put(np.float32(plateau.scale(seen, schedule))))
-        return train_state.replace(metrics=put(Metrics.empty()))
-
-    def learning_rate(self, train_state: TrainState, epoch: int, step_in_epoch: int) -> float:
-        """The rate of a step, plateau's factor included."""
-        rate = self.schedule.at(epoch * self.steps_per_epoch + step_in_epoch)
-        if isinstance(self.config.optim.schedule.shape, c.ReduceOnPlateau):
-            rate *= float(train_state.lr_factor)
-        return rate
+            factor *= plateau.scale(seen, schedule)
+        return factor
 
     # ---- after training
 
@@ -215,3 +238,20 @@ class Run:
             "class_names": list(self.dataset.class_names),
             "split_hash": self.dataset.split_hash,
         }
+
+
+def _notes(config: c.Config, dataset: data.Dataset) -> list[str]:
+    """Where training and test depart from one plain look at every image."""
+    notes = []
+    if config.data.sampling == "balanced":
+        counts = dataset.train.class_counts(len(dataset.class_names))
+        counts = counts[counts > 0]
+        share = len(dataset.train) / len(counts)
+        notes.append(
+            f"balanced sampling: about {share:.0f} images of each class an epoch, so that an image of the rarest class "
+            f"({counts.min()} images) comes {share / counts.min():.2f} times on average, and one of the most frequent "
+            f"({counts.max()}) {share / counts.max():.2f} times"
+        )
+    if config.test_views:
+        notes.append(f"the test averages the predictions of each image's views ({config.test_views})")
+    return notes

@@ -3,9 +3,11 @@
 Commands call `setup` first. A library user who calls `train_and_evaluate` without it loses speed, nothing else.
 """
 
+import ctypes
 import logging
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +41,7 @@ def setup() -> Runtime:
         flags = f"{flags} {_CPU_CONVOLUTION_FLAG}".strip()
         os.environ["XLA_FLAGS"] = flags
 
+    _keep_freed_memory()
     # Of the libraries' own messages only errors, so that the run's output is the run's.
     logging.getLogger("absl").setLevel(logging.ERROR)
     import jax
@@ -49,6 +52,24 @@ def setup() -> Runtime:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     return Runtime(jax.config.jax_compilation_cache_dir or "off", flags)  # type: ignore[attr-defined]
+
+
+def _keep_freed_memory() -> None:
+    """Make glibc keep what is freed for the next allocation, where it is the allocator.
+
+    XLA's CPU backend allocates a step's temporary memory anew for each step. glibc fetches blocks of that size from the
+    kernel and gives them back, so that every step touches all its pages for the first time: 62,000 page faults and a
+    tenth of the time of a CNN's step on 128 images of 32×32, a fifth of SqueezeNet's on 32 of 224×224.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):  # musl has none
+        return
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(arena_max, 1)  # threads' own arenas fetch large blocks from the kernel all the same
 
 
 def cache_dir() -> Path:

@@ -37,7 +37,7 @@ class TrainState(flax.struct.PyTreeNode):
     average: averaging.Average | None
     """Running average of params and stats (EMA or SWA), if asked for."""
     lr_factor: Float[Array, ""]
-    """Factor on the schedule's learning rate; ReduceOnPlateau lowers it."""
+    """Factor on the schedule's learning rate; ReduceOnPlateau and `recover` lower it."""
     metrics: Metrics
     """Of the current epoch so far; in the state so that a run killed inside an epoch resumes exactly."""
 
@@ -68,7 +68,9 @@ def model(build: Callable[[nnx.Rngs], nnx.Module], batch_norm: c.BatchNormMode) 
         use_running_average=batch_norm.normalise_by == "running",
         update_running=batch_norm.update_running,
     )
-    evaluate = nnx.view(abstract, raise_if_not_found=False, deterministic=True, use_running_average=True)
+    evaluate = nnx.view(
+        abstract, raise_if_not_found=False, deterministic=True, use_running_average=True, update_running=False
+    )
 
     def create(key: Array) -> tuple[Tree, Tree]:
         module = build(nnx.Rngs(key))

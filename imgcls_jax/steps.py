@@ -110,16 +110,27 @@ def build_train_step(
 
 
 def build_eval_step(
-    graph: nnx.GraphDef, *, prepare: Callable[[Array], Float[Array, "b h w c"]], loss: Loss, num_classes: int
+    graph: nnx.GraphDef,
+    *,
+    prepare: Callable[[Array], Array],
+    loss: Loss,
+    num_classes: int,
+    average: Callable[[Float[Array, "views b k"]], Float[Array, "b k"]] | None = None,
 ) -> EvalStep:
     """A function (variables, metrics so far, batch) → metrics; masked rows do not count.
 
-    `variables` are (all parameters, statistics); `prepare` crops and normalises. The loss is the training's, label
-    smoothing included.
+    `variables` are (all parameters, statistics); `prepare` crops and normalises canvases to float [b, h, w, c]. With
+    `average`, which makes one prediction of several, `prepare` gives views [views, b, h, w, c] instead. The loss is
+    the training's, label smoothing included, and with views that of the averaged prediction.
     """
 
     def eval_step(variables: tuple[Tree, Tree], metrics: Metrics, batch: Batch) -> Metrics:
-        logits = nnx.merge(graph, *variables)(prepare(batch["image"])).astype(jnp.float32)
+        def predict(images: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+            return nnx.merge(graph, *variables)(images).astype(jnp.float32)
+
+        images = prepare(batch["image"])
+        # One view after the other takes the memory of one.
+        logits = predict(images) if average is None else average(jax.lax.map(predict, images))
         labels = jax.nn.one_hot(batch["label"], num_classes)
         losses = loss(logits, labels[:, 1] if logits.shape[-1] == 1 else labels)
         return metrics.merge(batch_metrics(losses, logits, batch["label"], batch["mask"]))

@@ -82,24 +82,18 @@ def train_and_evaluate(
 
     run = Run(config, dataset, mesh)
     checkpoints = Checkpoints(workdir / "checkpoints")
-    resumed = checkpoints.latest()
-    if resumed is None:
-        saved: dict[str, Any] = {"epoch": 0, "step": 0, "history": [], "seconds": 0.0}
-        train_state, state_epoch = run.initial_state(), 0
-    else:
-        saved = checkpoints.run(resumed)
-        # At an epoch's end the state is still that epoch's; the next one may train other parameters.
-        state_epoch = saved["epoch"] if saved["step"] else max(saved["epoch"] - 1, 0)
-        train_state = checkpoints.state(resumed, run.abstract_state(state_epoch))
-    first_epoch, first_step = saved["epoch"], saved["step"]
+    resumed = checkpoints.latest() is not None
+    train_state, state_epoch, saved = restore(run, checkpoints)
+    epoch, first_step, recoveries = saved["epoch"], saved["step"], saved["recoveries"]
     history: list[Record] = saved["history"]
 
     step = None
-    if first_epoch < config.epochs:
-        train_state, step = run.enter_phase(train_state, first_epoch, previous=state_epoch)
+    if epoch < config.epochs:
+        train_state, step = run.enter_phase(train_state, epoch, previous=state_epoch)
+        state_epoch = epoch
     summary.start(console, run, train_state, step, workdir, runtime)
-    if resumed is not None:
-        console.line(f"continuing at epoch {first_epoch + 1}, step {first_step + 1}")
+    if resumed:
+        console.line(f"continuing at epoch {epoch + 1}, step {first_step + 1}")
     writers = Writers(workdir, config, files.to_tree(config), history) if jax.process_index() == 0 else None
     started = time.perf_counter() - saved["seconds"]
 
@@ -109,6 +103,7 @@ def train_and_evaluate(
             "epoch": epoch,
             "step": step_in_epoch,
             "history": history,
+            "recoveries": recoveries,
             "best": None if best is None else (best + 1) * run.steps_per_epoch,
             "seconds": time.perf_counter() - started,
             "card": run.card(),
@@ -121,27 +116,46 @@ def train_and_evaluate(
         raise Interrupted
 
     with interruption(console) as interrupted:
-        for epoch in range(first_epoch, config.epochs):
+        while epoch < config.epochs:
             if out_of_patience(history, config):
                 console.line("the validation metric has not improved for long enough: stopping early")
                 break
-            if epoch > first_epoch and run.phase_changes(epoch):
-                train_state, _ = run.enter_phase(train_state, epoch, previous=epoch - 1)
+            if epoch > state_epoch and run.phase_changes(epoch):
+                train_state, _ = run.enter_phase(train_state, epoch, previous=state_epoch)
+            state_epoch = epoch
 
             # -- train
+            rates = run.learning_rates(epoch, history, recoveries)
             speed = Speed(config.batch_size, first_step)
             saved_at = first_step
-            for train_state, metrics, done in train_epoch(run, train_state, epoch, first_step, console, speed):
-                due = config.save_every_steps is not None and done - saved_at >= config.save_every_steps
-                if done < run.steps_per_epoch and (due or interrupted()):
-                    save(epoch, done)
-                    saved_at = done
-                    if interrupted():
-                        stop()
+            try:
+                for train_state, metrics, done in train_epoch(
+                    run, train_state, epoch, first_step, rates, console, speed
+                ):
+                    due = config.save_every_steps is not None and done - saved_at >= config.save_every_steps
+                    if done < run.steps_per_epoch and (due or interrupted()):
+                        stop_if_not_finite(metrics, epoch, done, rates)
+                        save(epoch, done)
+                        saved_at = done
+                        if interrupted():
+                            stop()
+            except NotFinite as error:
+                if config.recover is None or recoveries == config.recover.times:
+                    raise
+                recoveries += 1
+                checkpoints.wait()
+                train_state, state_epoch, saved = restore(run, checkpoints)
+                epoch, first_step, history = saved["epoch"], saved["step"], saved["history"]
+                train_state = run.scale_rate(train_state, history, recoveries)
+                console.line(
+                    f"{error.fact}; going back to epoch {epoch + 1}, step {first_step + 1} with the learning rate "
+                    f"times {config.recover.factor:g} (time {recoveries} of {config.recover.times})"
+                )
+                continue
             record: Record = {
                 "epoch": epoch,
                 "step": (epoch + 1) * run.steps_per_epoch,
-                "learning_rate": run.learning_rate(train_state, epoch, run.steps_per_epoch - 1),
+                "learning_rate": rates[-1],
                 "train": metrics.result(),
                 "images_per_second": speed.images_per_second(run.steps_per_epoch),
                 "waited_for_data": speed.share(run.training.waited),
@@ -156,11 +170,11 @@ def train_and_evaluate(
                 record["loss_scale"] = float(train_state.loss_scale.scale)
                 record["skipped_steps"] = int(train_state.loss_scale.skipped)
             history.append(record)
-            train_state = run.next_epoch(train_state, history)
-            first_step = 0
+            train_state = run.next_epoch(train_state, history, recoveries)
+            epoch, first_step = epoch + 1, 0
 
             # -- save, then tell
-            save(epoch + 1, 0)
+            save(epoch, 0)
             if writers:
                 writers.write(record)
             console.line(summary.epoch(record, config.epochs))
@@ -192,8 +206,26 @@ def train_and_evaluate(
     return result
 
 
+def restore(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int, dict[str, Any]]:
+    """The newest checkpoint's state, the epoch that the state belongs to, and the checkpoint's document; or those of a
+    run before its first step."""
+    newest = checkpoints.latest()
+    if newest is None:
+        return run.initial_state(), 0, {"epoch": 0, "step": 0, "history": [], "recoveries": 0, "seconds": 0.0}
+    saved = checkpoints.run(newest)
+    # At an epoch's end the state is still that epoch's; the next one may train other parameters.
+    state_epoch = saved["epoch"] if saved["step"] else max(saved["epoch"] - 1, 0)
+    return checkpoints.state(newest, run.abstract_state(state_epoch)), state_epoch, saved
+
+
 def train_epoch(
-    run: Run, train_state: TrainState, epoch: int, first_step: int, console: Console, speed: Speed
+    run: Run,
+    train_state: TrainState,
+    epoch: int,
+    first_step: int,
+    rates: np.ndarray,
+    console: Console,
+    speed: Speed,
 ) -> Iterator[tuple[TrainState, Metrics, int]]:
     """Run an epoch from `first_step` on; after each dispatch yield the state, the metrics so far and the steps done.
 
@@ -206,8 +238,8 @@ def train_epoch(
             in_flight.append((done, metrics))
             while len(in_flight) > (_IN_FLIGHT if done < run.steps_per_epoch else 0):
                 step, late = in_flight.popleft()
-                stop_if_not_finite(late, epoch, step, run.learning_rate(train_state, epoch, step - 1))
-                progress(step, functools.partial(summary.progress, run, late, epoch, step, speed))
+                stop_if_not_finite(late, epoch, step, rates)
+                progress(step, functools.partial(summary.progress, run, late, epoch, step, rates, speed))
             yield train_state, metrics, done
 
 
@@ -239,18 +271,28 @@ def _score(record: Record, metric: str) -> float:
     return -value if metric == "loss" else value
 
 
-def stop_if_not_finite(metrics: Metrics, epoch: int, step: int, learning_rate: float) -> None:
-    """Raise UserError where the epoch's loss is not a finite number; whatever comes after would be noise.
+class NotFinite(UserError):
+    """The loss is not a finite number."""
+
+    def __init__(self, fact: str):
+        self.fact = fact
+        super().__init__(
+            f"{fact}: lower optim.schedule.peak, lengthen its warm-up or set optim.clip; or set recover, which goes back "
+            f"and on at a lower rate; the checkpoint of the last good epoch is kept"
+        )
+
+
+def stop_if_not_finite(metrics: Metrics, epoch: int, step: int, rates: np.ndarray) -> None:
+    """Raise NotFinite where the epoch's loss is not a finite number; whatever comes after would be noise.
 
     Under fp16 an overflow only skips its step; there, an epoch without a single good step is the error.
     """
     total, count = float(metrics.loss.total), int(metrics.loss.count)
     if math.isfinite(total) and count > 0:
         return
-    raise UserError(
+    raise NotFinite(
         f"the loss is {'NaN or infinite' if count else 'infinite in every step'} in epoch {epoch + 1} by step {step}, "
-        f"at learning rate {learning_rate:.3g}: lower optim.schedule.peak, lengthen its warm-up or set optim.clip; "
-        f"the checkpoint of the last good epoch is kept"
+        f"at learning rate {rates[step - 1]:.3g}"
     )
 
 

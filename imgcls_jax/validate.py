@@ -12,6 +12,7 @@ def validate(config: c.Config, devices: int) -> None:
     _batches(config, devices)
     _images(config.data)
     _splits(config)
+    _test_views(config)
     sigmoid = getattr(getattr(config.model, "head", None), "sigmoid", False)
     _loss(config, sigmoid)
     schedules.check(config.optim, config.epochs)
@@ -80,11 +81,25 @@ def _splits(config: c.Config) -> None:
             )
 
 
+def _test_views(config: c.Config) -> None:
+    canvas, size = config.data.eval_canvas or config.data.canvas, config.data.image_size
+    if config.test_views in ("five_crop", "ten_crop") and (canvas.height, canvas.width) == size:
+        raise UserError(
+            f"test_views = {config.test_views!r} would cut the same {size[0]}×{size[1]} pixels five times, because "
+            f"test canvases are no larger: set a larger data.eval_canvas, or test_views to 'flip'"
+        )
+
+
 def _loss(config: c.Config, sigmoid: bool) -> None:
     if sigmoid and not isinstance(config.loss, c.BinaryCrossEntropy):
         raise UserError(
             f"model.head.sigmoid gives one logit, which {type(config.loss).__name__} cannot use: "
             f"set loss to BinaryCrossEntropy, or head.sigmoid to False"
+        )
+    if config.data.sampling == "balanced" and getattr(config.loss, "class_weights", "none") == "balanced":
+        raise UserError(
+            'data.sampling and loss.class_weights are both "balanced", which would raise rare classes twice: '
+            'set data.sampling to "shuffle", or loss.class_weights to "none"'
         )
 
 
@@ -94,6 +109,11 @@ def validate_data(config: c.Config, dataset: images.Dataset) -> None:
         raise UserError(
             f"batch_size = {config.batch_size} is larger than the training set of {len(dataset.train)} images: lower it"
         )
+    if config.test_views and dataset.test is None:
+        raise UserError("test_views needs test images: set data.test_share, or do without it")
+    outputs, classes = getattr(config.model, "num_outputs", None), len(dataset.class_names)
+    if outputs is not None and outputs < classes:
+        raise UserError(f"model.num_outputs = {outputs}, but the data has {classes} classes: raise it or leave it out")
     if dataset.validation is None:
         needs = {"early_stopping": config.early_stopping is not None}
         needs["ReduceOnPlateau"] = isinstance(config.optim.schedule.shape, c.ReduceOnPlateau)

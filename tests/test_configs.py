@@ -6,19 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shipped import CLASSES, SPECS
 
 from imgcls_jax import config as c
 from imgcls_jax.config import files
-from imgcls_jax.errors import UnknownVariant
 from imgcls_jax.train import train_and_evaluate
-
-CLASSES = {"imgcls_digits": 10, "cifar10": 10, "cifar100": 100}
-SPECS = []
-for path in sorted((Path(__file__).parents[1] / "configs").glob("*.py")):
-    try:
-        files.load(f"{path}:no such variant")
-    except UnknownVariant as error:
-        SPECS += [str(path), *(f"{path}:{known}" for known in error.known)]
 
 
 def shrink(config: c.Config) -> c.Config:
@@ -26,12 +18,10 @@ def shrink(config: c.Config) -> c.Config:
 
     Published weights are left out: what they would fill and freeze is frozen at random.
     """
-    side = min(64, *config.data.image_size)
-    canvas = dataclasses.replace(
-        config.data.canvas,
-        height=side + config.data.canvas.height - config.data.image_size[0],
-        width=side + config.data.canvas.width - config.data.image_size[1],
-    )
+    patch = 14 if isinstance(config.model, c.DINOv2) else 1
+    side = min(64, *config.data.image_size) // patch * patch
+    margin = config.data.canvas.height - config.data.image_size[0]
+    canvas = dataclasses.replace(config.data.canvas, height=side + margin, width=side + margin)
     phased = tuple(dataclasses.replace(op, from_epoch=min(op.from_epoch, 1)) for op in config.augment)
     shape = config.optim.schedule.shape
     if isinstance(shape, c.MultiStep):
@@ -44,7 +34,12 @@ def shrink(config: c.Config) -> c.Config:
         config,
         model=model,
         data=dataclasses.replace(
-            config.data, source=c.Arrays(), canvas=canvas, image_size=(side, side), validation_share=0.0
+            config.data,
+            source=c.Arrays(),
+            canvas=canvas,
+            eval_canvas=None,
+            image_size=(side, side),
+            validation_share=0.0,
         ),
         augment=phased,
         optim=dataclasses.replace(config.optim, schedule=dataclasses.replace(schedule, shape=shape)),
@@ -62,7 +57,7 @@ def test_shrunken_config_trains(spec, tmp_path):
     config = shrink(original)
     rng = np.random.default_rng(0)
     shape = (config.data.canvas.height, config.data.canvas.width, config.data.canvas.channels)
-    classes = CLASSES[original.data.source.name.partition(":")[0]]
+    classes = CLASSES[Path(spec).name.partition(".")[0]]
     arrays = {"label_names": np.array([str(i) for i in range(classes)])}
     for split, count in (("train", 9), ("validation", 3), ("test", 5)):
         labels = rng.integers(0, classes, count)

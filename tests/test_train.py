@@ -1,5 +1,6 @@
 """The loop, end to end on a tiny task."""
 
+import dataclasses
 import json
 import math
 
@@ -126,6 +127,38 @@ def test_nan_is_caught_and_explained(tiny_config, tiny_arrays, tmp_path):
     schedule = c.Schedule(peak=1e30, shape=c.Constant())
     config = tiny_config(optim=c.Optim(optimizer=c.SGD(), schedule=schedule))
     with pytest.raises(UserError, match=r"the loss is NaN or infinite in epoch 1 by step \d.* at learning rate 1e\+30"):
+        train_and_evaluate(config, tmp_path, arrays=tiny_arrays)
+
+
+def test_recovery_from_the_start_equals_a_run_at_the_lower_rate(tiny_config, tiny_arrays, tmp_path):
+    def optim(peak):
+        return c.Optim(optimizer=c.SGD(), schedule=c.Schedule(peak=peak, shape=c.Constant()))
+
+    low = tiny_config(epochs=1, optim=optim(0.01))
+    train_and_evaluate(low, tmp_path / "low", arrays=tiny_arrays)
+    high = dataclasses.replace(low, optim=optim(1e30), recover=c.Recover(factor=1e-16, times=2))
+    train_and_evaluate(high, tmp_path / "high", arrays=tiny_arrays)
+    assert_same(final_params(tmp_path / "low"), final_params(tmp_path / "high"), rtol=1e-5, atol=1e-7)
+
+
+def test_recovery_goes_back_to_the_last_good_epoch(tiny_config, tiny_arrays, tmp_path, capsys):
+    schedule = c.Schedule(peak=0.01, per="epoch", shape=c.MultiStep(at=(1,), factor=1e30))
+    config = tiny_config(
+        epochs=3, optim=c.Optim(optimizer=c.SGD(), schedule=schedule), recover=c.Recover(factor=1e-31, times=1)
+    )
+    train_and_evaluate(config, tmp_path, arrays=tiny_arrays)
+    history = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in history] == [0, 1, 2]
+    assert [record["learning_rate"] for record in history] == pytest.approx([0.01, 0.001, 0.001])
+    said = capsys.readouterr().out
+    assert "in epoch 2" in said
+    assert "going back to epoch 2, step 1 with the learning rate times 1e-31 (time 1 of 1)" in " ".join(said.split())
+
+
+def test_recovery_ends_after_so_many_times(tiny_config, tiny_arrays, tmp_path):
+    schedule = c.Schedule(peak=1e30, shape=c.Constant())
+    config = tiny_config(optim=c.Optim(optimizer=c.SGD(), schedule=schedule), recover=c.Recover(times=2))
+    with pytest.raises(UserError, match=r"at learning rate 2\.5e\+29"):
         train_and_evaluate(config, tmp_path, arrays=tiny_arrays)
 
 

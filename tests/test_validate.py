@@ -50,6 +50,14 @@ CNN = dict(convs=(c.Conv(4, 3),), aggregate="flatten")
             dict(model=c.CNN(**CNN, head=c.Head(sigmoid=True)), loss=c.BinaryCrossEntropy(), augment=(c.Mixup(0.5),)),
             "augment[0] (Mixup) mixes labels, which a model with one sigmoid output cannot learn",
         ),
+        (
+            dict(test_views="five_crop"),
+            "test_views = 'five_crop' would cut the same 8×8 pixels five times, because test canvases are no larger",
+        ),
+        (
+            dict(data=c.Data(**DATA, sampling="balanced"), loss=c.Focal(class_weights="balanced")),
+            'data.sampling and loss.class_weights are both "balanced", which would raise rare classes twice',
+        ),
         (dict(augment=(c.Rotation(15, from_epoch=30),)), "would start at epoch 30, but the run ends after epoch 1"),
         (dict(augment=(c.HorizontalFlip(p=0.0),)), "augment[0] (HorizontalFlip) has probability p=0"),
     ],
@@ -65,6 +73,8 @@ def test_impossible_combination(changes, message, tiny_config, tmp_path):
 
 def test_a_good_config_passes(tiny_config):
     validate(tiny_config(), devices=1)
+    larger = c.Data(**DATA, eval_canvas=c.Canvas(10, 8), sampling="balanced")
+    validate(tiny_config(data=larger, test_views="ten_crop"), devices=1)
 
 
 @pytest.mark.parametrize(
@@ -76,10 +86,11 @@ def test_a_good_config_passes(tiny_config):
             dict(optim=c.Optim(c.SGD(), c.Schedule(peak=0.1, shape=c.ReduceOnPlateau()))),
             "ReduceOnPlateau needs validation images",
         ),
+        (dict(test_views="flip"), "test_views needs test images"),
     ],
 )
 def test_settings_that_the_data_contradicts(changes, message, tiny_config, tiny_arrays, tmp_path):
-    arrays = {name: value for name, value in tiny_arrays.items() if "validation" not in name}
+    arrays = {name: value for name, value in tiny_arrays.items() if "train" in name}
     with pytest.raises(UserError) as error:
         train_and_evaluate(tiny_config(**changes), tmp_path, arrays=arrays)
     assert message in str(error.value)

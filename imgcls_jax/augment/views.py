@@ -1,19 +1,16 @@
 """Several views of each test image, whose predictions are averaged."""
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from imgcls_jax.augment.geometry import Size, View, centre_crop
 from imgcls_jax.augment.normalise import Channels, normalise
-
-Kind = Literal["flip", "five_crop", "ten_crop"]
+from imgcls_jax.config.tree import Views
 
 
 def views(
-    image: UInt8[Array, "b H W c"], kind: Kind, *, image_size: Size, mean: Channels, std: Channels
+    image: UInt8[Array, "b H W c"], kind: Views, *, image_size: Size, mean: Channels, std: Channels
 ) -> Float[Array, "views b h w c"]:
     """What the model sees of each canvas in each view, normalised.
 
@@ -36,9 +33,14 @@ def views(
     return normalise(jnp.stack(crops), mean, std)
 
 
-def average(logits: Float[Array, "views b classes"]) -> Float[Array, "b classes"]:
-    """Logits of the views' mean probabilities: by softmax, or by the sigmoid where there is one output."""
-    if logits.shape[-1] == 1:
+def average(logits: Float[Array, "views b k"], *, sigmoid: bool) -> Float[Array, "b k"]:
+    """Logits of the views' mean probabilities.
+
+    Args:
+        sigmoid: whether each output is a probability of its own, as under binary cross-entropy; else they share one
+            softmax, and the logits are the logarithms of the mean probabilities.
+    """
+    if sigmoid:
         p = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
         return jax.nn.logsumexp(p[0], axis=0) - jax.nn.logsumexp(p[1], axis=0)
     return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])

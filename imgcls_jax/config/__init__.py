@@ -67,5 +67,5 @@ from imgcls_jax.config.optim import (
     Step,
 )
 from imgcls_jax.config.transfer import BatchNormMode, Group, Transfer, Unfreeze
-from imgcls_jax.config.tree import Best, Config, EarlyStopping, Logging, Mesh
+from imgcls_jax.config.tree import Best, Config, EarlyStopping, Logging, Mesh, Recover
 from imgcls_jax.errors import UnknownVariant

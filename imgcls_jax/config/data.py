@@ -98,6 +98,9 @@ class Data:
     0: no test set."""
     split_seed: int = 0
     """Seed of the held-out splits, apart from the run's seed so that runs of different seeds compare."""
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    """"shuffle": each training image once an epoch; "balanced": as many images an epoch, but every class equally
+    often: images of rare classes repeat (augmented anew each time), of frequent ones a part is left out in turn."""
     feed: Literal["auto", "resident", "streamed"] = "auto"
     """"resident": all training canvases live on the device; "streamed": they come from the host batch by batch;
     "auto": resident if they fit beside the model in the device's memory. Both give the same parameters."""

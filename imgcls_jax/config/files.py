@@ -28,6 +28,17 @@ _ADAPTER = TypeAdapter(Config)
 
 def load(spec: str, overrides: Sequence[str] = ()) -> Config:
     """The config of `FILE.py` or `FILE.py:VARIANT`, changed by `overrides` such as "optim.schedule.peak=3e-4"."""
+    _, config = _execute(spec)
+    return override(config, overrides)
+
+
+def load_factors(spec: str) -> Any:
+    """What the file of `spec` defines as FACTORS (see docs/ablation.md); None if it does not."""
+    module, _ = _execute(spec)
+    return getattr(module, "FACTORS", None)
+
+
+def _execute(spec: str) -> tuple[types.ModuleType, Config]:
     name, _, variant = spec.partition(":")
     path = Path(name)
     if not path.is_file():
@@ -52,7 +63,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{spec}: {error}") from None
     if not isinstance(config, Config):
         raise UserError(f"get_config of {name} must return a Config, not {type(config).__name__}")
-    return override(config, overrides)
+    return module, config
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:

@@ -128,6 +128,9 @@ class SqueezeNet:
     version: Literal["1_0", "1_1"]
     dropout: Rate = 0.5
     """Dropout rate before the classifier."""
+    num_outputs: Positive | None = None
+    """Number of logits, where a published classifier with more of them than the data has classes is to be kept; None:
+    one a class."""
     family: Literal["squeezenet"] = field(default="squeezenet", kw_only=True)
 
 

@@ -12,6 +12,8 @@ from imgcls_jax.config.model import Model
 from imgcls_jax.config.optim import Loss, Optim
 from imgcls_jax.config.transfer import Transfer
 
+Views = Literal["flip", "five_crop", "ten_crop"]
+
 
 @settings
 class EarlyStopping:
@@ -29,6 +31,16 @@ class Best:
 
     metric: Literal["loss", "top1", "top5"] = "top1"
     """"loss": the lowest is best; "top1" and "top5": the highest."""
+
+
+@settings
+class Recover:
+    """What to do about a loss that is NaN or infinite: go back to the newest checkpoint and on at a lower rate."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """On the learning rate, each time, to the end of the run."""
+    times: Annotated[int, Field(gt=0)] = 3
+    """How often; the next time the run stops."""
 
 
 @settings
@@ -76,8 +88,14 @@ class Config:
     """Loading, replacing and freezing of parameters."""
     eval_batch_size: Annotated[int, Field(gt=0)] | None = None
     """Images an evaluation step over all devices; None: as `batch_size`. Every example counts exactly once."""
+    test_views: Views | None = None
+    """Average the predicted probabilities of several views of each test image: "flip": the centre and its mirror image;
+    "five_crop": the corners and the centre of the canvas; "ten_crop": these and their mirror images. None: the centre
+    alone, as the validation in training always does."""
     best: Best = field(default_factory=Best)
     early_stopping: EarlyStopping | None = None
+    recover: Recover | None = None
+    """None: a loss that is NaN or infinite stops the run; its last good checkpoint is kept."""
     mesh: Mesh = field(default_factory=Mesh)
     logging: Logging = field(default_factory=Logging)
     save_every_steps: Annotated[int, Field(gt=0)] | None = None

@@ -5,7 +5,7 @@ source (tfds, folder, arrays) → split (held-out shares) → decode → canvas 
 
 from imgcls_jax.data.batches import eval_batches, eval_steps, train_batches
 from imgcls_jax.data.dataset import BadImage, Dataset, Split, load
-from imgcls_jax.data.order import balanced_order, epoch_order
+from imgcls_jax.data.order import balanced_order, epoch_order, train_order
 from imgcls_jax.data.statistics import channel_statistics
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "eval_steps",
     "load",
     "train_batches",
+    "train_order",
 ]

@@ -1,5 +1,7 @@
 """Random orders that depend on their seed only: not on NumPy's version, the machine or the number of processes."""
 
+from typing import Literal
+
 import numpy as np
 from jaxtyping import Int32, Int64
 
@@ -42,3 +44,12 @@ def balanced_order(labels: Int32[np.ndarray, " n"], seed: int, epoch: int) -> In
         shuffled = members[permutation(len(members), seed, _BALANCED, epoch, 1 + rank)]
         chosen.append(np.resize(shuffled, wanted))
     return np.concatenate(chosen)[permutation(len(labels), seed, _BALANCED, epoch, 1 + len(classes))]
+
+
+def train_order(
+    labels: Int32[np.ndarray, " n"], sampling: Literal["shuffle", "balanced"], seed: int, epoch: int
+) -> Int64[np.ndarray, " n"]:
+    """The examples of one epoch of training: each once ("shuffle"), or each class equally often ("balanced")."""
+    if sampling == "balanced":
+        return balanced_order(labels, seed, epoch)
+    return epoch_order(seed, epoch, len(labels))

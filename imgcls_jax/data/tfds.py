@@ -29,7 +29,7 @@ def open_tfds(config: TFDS) -> Source:
         from imgcls_jax.data import digits
 
         digits.prepare(data_dir)
-    builder = _builder(tfds, config.name, data_dir)
+    builder = prepared(tfds, config.name, data_dir)
     features = builder.info.features
     title = f"the tfds set {builder.info.full_name}"
     _check_feature(features, config.image_key, "image_key", tfds.features.Image, title)
@@ -44,7 +44,8 @@ def open_tfds(config: TFDS) -> Source:
     return Source(splits["train"], splits.get("validation"), splits.get("test"), class_names, title)
 
 
-def _builder(tfds: Any, name: str, data_dir: Path) -> Any:
+def prepared(tfds: Any, name: str, data_dir: Path) -> Any:
+    """tfds's builder of a set that is there and can be read; a UserError otherwise. No image is read."""
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from imgcls_jax import feed
 from imgcls_jax.console import Console, Speed, duration, percent, size
@@ -89,13 +90,12 @@ def _bytes(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-def progress(run: Run, so_far: Metrics, epoch: int, step: int, speed: Speed) -> str:
+def progress(run: Run, so_far: Metrics, epoch: int, step: int, rates: np.ndarray, speed: Speed) -> str:
     """The figures beside the progress bar."""
     now = so_far.result()
     rate = speed.images_per_second(step)
     left = ((run.config.epochs - epoch) * run.steps_per_epoch - step) * run.config.batch_size / max(rate, 1e-9)
-    learning_rate = run.schedule.at(epoch * run.steps_per_epoch + step)
-    text = f"loss {now['loss']:.3f} acc {percent(now['top1'])} lr {learning_rate:.1e} {rate:,.0f} img/s"
+    text = f"loss {now['loss']:.3f} acc {percent(now['top1'])} lr {rates[step - 1]:.1e} {rate:,.0f} img/s"
     text += f" {duration(left)} left"
     if not run.resident:
         text += f" waiting for data {percent(speed.share(run.training.waited))}"

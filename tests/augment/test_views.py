@@ -50,11 +50,12 @@ def test_flip_views(photos):
     np.testing.assert_array_equal(seen[1], seen[0][:, :, ::-1])
 
 
-@pytest.mark.parametrize("classes", [1, 4])
-def test_average_of_views_is_of_probabilities(classes):
+@pytest.mark.parametrize(("classes", "sigmoid"), [(1, True), (4, True), (4, False)])
+def test_average_of_views_is_of_probabilities(classes, sigmoid):
     logits = 3 * jax.random.normal(jax.random.key(0), (5, 6, classes))
-    probability = jax.nn.sigmoid if classes == 1 else jax.nn.softmax
-    np.testing.assert_allclose(probability(average(logits)), probability(logits).mean(axis=0), atol=1e-6)
+    probability = jax.nn.sigmoid if sigmoid else jax.nn.softmax
+    mean = probability(logits).mean(axis=0)
+    np.testing.assert_allclose(probability(average(logits, sigmoid=sigmoid)), mean, atol=1e-6)
 
 
 def test_contact_sheet_shows_the_pixels_that_the_model_sees(photos):

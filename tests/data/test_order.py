@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imgcls_jax.data.order import balanced_order, epoch_order, permutation, split_order
+from imgcls_jax.data.order import balanced_order, epoch_order, permutation, split_order, train_order
 
 
 def test_numbers_are_fixed_for_good():
@@ -61,3 +61,11 @@ def test_balanced_leaves_out_another_part_each_epoch_and_mixes_classes():
     assert set(a.tolist()) != set(b.tolist())
     halves = [np.mean(labels[half]) for half in np.split(a, 2)]
     assert all(0.4 < share < 0.6 for share in halves)
+
+
+def test_order_of_each_sampling():
+    labels = np.repeat([0, 1], [9, 3]).astype(np.int32)
+    assert sorted(train_order(labels, "shuffle", 5, 2).tolist()) == list(range(12))
+    times = np.bincount(train_order(labels, "balanced", 5, 2), minlength=12)
+    assert times[9:].tolist() == [2, 2, 2]
+    assert sorted(times[:9].tolist()) == [0, 0, 0, 1, 1, 1, 1, 1, 1]

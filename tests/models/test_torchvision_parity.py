@@ -25,7 +25,7 @@ NAMES = [
     pytest.param("wide_resnet50_2", marks=slow),
     pytest.param("wide_resnet101_2", marks=slow),
     pytest.param("squeezenet1_0", marks=slow),
-    "squeezenet1_1",
+    pytest.param("squeezenet1_1", marks=slow),
 ]
 
 

@@ -1,0 +1,1 @@
+"""Which part of a recipe brings how much: the same training with factors on and off, over paired seeds."""

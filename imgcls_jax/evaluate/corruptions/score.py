@@ -1,0 +1,115 @@
+"""Accuracies over corruptions and severities: the figures, the table, the picture."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from imgcls_jax.console import percent
+from imgcls_jax.evaluate.corruptions import BENCHMARK, SEVERITIES
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Shares of right answers, and what they were measured on."""
+
+    accuracy: Mapping[str, Float[np.ndarray, "5"]]
+    """Of each corruption, at severities 1 to 5."""
+    source: str
+    """Where the corrupted images come from, in words."""
+    images: int
+    """Images of each corruption and severity that were looked at."""
+    of: int
+    """Images that there are."""
+    clean: float | None = None
+    """Accuracy on the same images uncorrupted, at the same size."""
+    remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """On a corruption, by its name."""
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over all corruptions and severities: the out-of-distribution score."""
+        return float(np.mean(list(self.accuracy.values())))
+
+    @property
+    def benchmark_error(self) -> float | None:
+        """Mean corruption error over the benchmark's 15, in which each counts the same; None if one is missing.
+
+        Not divided by another model's errors, as is usual on CIFAR.
+        """
+        if not set(BENCHMARK) <= set(self.accuracy):
+            return None
+        return 1 - float(np.mean([self.accuracy[name] for name in BENCHMARK]))
+
+    def document(self) -> dict[str, Any]:
+        """Everything as plain values, for a JSON file."""
+        return {
+            "source": self.source,
+            "images": self.images,
+            "of": self.of,
+            "clean_accuracy": self.clean,
+            "mean_accuracy": self.mean,
+            "mean_corruption_error": 1 - self.mean,
+            "mean_corruption_error_of_the_15": self.benchmark_error,
+            "corruptions": {
+                name: {"accuracy": values.tolist(), "mean": float(values.mean())}
+                | ({"remark": self.remarks[name]} if name in self.remarks else {})
+                for name, values in self.accuracy.items()
+            },
+        }
+
+    def summary(self) -> dict[str, str]:
+        """The main figures in words, by what they are."""
+        rows = {"images": self.source}
+        if self.images < self.of:
+            rows["LIMITED"] = f"to {self.images:,} of {self.of:,} images of each corruption and severity"
+        if self.clean is not None:
+            rows["uncorrupted"] = percent(self.clean)
+        rows["mean accuracy"] = f"{percent(self.mean)} over {len(self.accuracy)} corruptions × {len(SEVERITIES)}"
+        rows["mean corruption error"] = percent(1 - self.mean)
+        if self.benchmark_error is not None:
+            rows["of the benchmark's 15"] = percent(self.benchmark_error)
+        return rows | {f"note on {name}": remark for name, remark in self.remarks.items()}
+
+    def markdown(self) -> str:
+        """The summary and the table of all accuracies, in per cent."""
+        lines = [f"- {name}: {text}" for name, text in self.summary().items()]
+        lines += ["", f"| corruption | {' | '.join(map(str, SEVERITIES))} | mean |", "|---" * 7 + "|"]
+        for name, values in self.accuracy.items():
+            cells = " | ".join(f"{100 * value:.2f}" for value in (*values, values.mean()))
+            lines.append(f"| {name}{' *' if name in self.remarks else ''} | {cells} |")
+        table = np.stack(list(self.accuracy.values()))
+        cells = " | ".join(f"{100 * value:.2f}" for value in (*table.mean(0), table.mean()))
+        return "\n".join([*lines, f"| **mean** | {cells} |", ""])
+
+    def plot(self, path: Path, *, title: str) -> None:
+        """Write a PNG: the table as a map of colours."""
+        import matplotlib  # imported late: it takes half a second
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+
+        table = 100 * np.stack([(*values, values.mean()) for values in self.accuracy.values()])
+        figure, axes = pyplot.subplots(figsize=(7, 1.5 + 0.3 * len(table)), layout="constrained")
+        shown = axes.imshow(table, aspect="auto", cmap="viridis", vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(table):
+            axes.text(
+                column,
+                row,
+                f"{value:.1f}",
+                ha="center",
+                va="center",
+                color="black" if value > 60 else "white",
+                fontsize=8,
+            )
+        axes.set_xticks(range(6), [*(f"severity {s}" for s in SEVERITIES), "mean"], fontsize=8)
+        axes.set_yticks(range(len(table)), [name + " *" * (name in self.remarks) for name in self.accuracy], fontsize=8)
+        figure.colorbar(shown, label="accuracy, %")
+        limited = f", {self.images:,} of {self.of:,} images" if self.images < self.of else ""
+        remarks = "".join(f"\n* {name}: {remark}" for name, remark in self.remarks.items())
+        axes.set_title(f"{title}: mean {percent(self.mean)}{limited}{remarks}", fontsize=9)
+        figure.savefig(path, dpi=120)
+        pyplot.close(figure)
