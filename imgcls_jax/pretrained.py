@@ -35,13 +35,12 @@ def load(
     if Path(source).is_dir():
         shapes = {path: tuple(leaf.shape) for tree in (params, stats) for path, leaf in paths.flatten(tree).items()}
         loaded, saved = of_run(Path(source))
-        return fit.fit(loaded, shapes, replace), _departures(config.data, saved.data.mean, saved.data.std)
+        return fit.fit(loaded, shapes, replace), departures(_seen(config.data), _seen(saved.data))
     file, entry = weights.resolve(source)
     loaded = weights.from_torch(weights.read(file), config.model, params, stats, replace)
     if entry is None:
         return loaded, []
-    published = entry.preprocessing
-    return loaded, _departures(config.data, published.mean, published.std)
+    return loaded, departures(_seen(config.data), _published(entry.preprocessing))
 
 
 def of_run(workdir: Path) -> tuple[dict[str, Any], c.Config]:
@@ -59,10 +58,31 @@ def of_run(workdir: Path) -> tuple[dict[str, Any], c.Config]:
     return {path: array for tree in trees for path, array in paths.flatten(tree or {}).items()}, config
 
 
-def _departures(data: c.Data, mean: tuple[float, ...], std: tuple[float, ...]) -> list[str]:
-    if (data.mean, data.std) == (mean, std):
-        return []
-    return [
-        f"the loaded weights were trained with mean {mean} and std {std}; "
-        f"this run normalises with {data.mean} and {data.std}"
-    ]
+def departures(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """A sentence on what images go through here and did not where the weights come from; none if all is the same."""
+    differ = [f"{name} {ours[name]} (theirs {value})" for name, value in theirs.items() if value != ours[name]]
+    return [f"evaluation images are not those that the loaded weights were made for: {', '.join(differ)}"] * bool(
+        differ
+    )
+
+
+def _seen(data: c.Data) -> dict[str, Any]:
+    """What evaluation images go through."""
+    canvas = data.eval_canvas or data.canvas
+    return {
+        "canvas": (canvas.height, canvas.width),
+        "fit": canvas.fit,
+        "interpolation": canvas.interpolation,
+        "image_size": data.image_size,
+        "mean": data.mean,
+        "std": data.std,
+    }
+
+
+def _published(made_for: weights.Preprocessing) -> dict[str, Any]:
+    """The same of a published checkpoint, in the terms of a config; a resize needs naming only where there is one."""
+    seen = {"image_size": (made_for.crop, made_for.crop), "mean": made_for.mean, "std": made_for.std}
+    if made_for.resize is None:
+        return seen
+    resize = {"canvas": (made_for.resize, made_for.resize), "fit": "crop", "interpolation": made_for.interpolation}
+    return resize | seen
