@@ -1,6 +1,15 @@
 """Imagenette with an ImageNet SqueezeNet 1.1, fine-tuned in eight epochs.
 
-MEASURED
+Measured with seed 0 on 1,000 training and 500 validation images of 224 pixels, on two shared CPU cores:
+
+    epoch                  1     2     3     4     5     6     7     8
+    training loss      0.891 0.271 0.147 0.111 0.053 0.029 0.020 0.014   on augmented images
+    validation loss    0.457 0.414 0.333 0.382 0.391 0.377 0.368 0.367
+    validation top-1 %  85.4  87.6  90.4  89.6  90.8  90.8  91.0  91.0   11 min in all
+
+Without any training, the ImageNet classifier has 94.8 % of those 500 images right among the ten classes: it saw about
+1,300 images of each, the new one sees 100.
+
 The classifier is new and learns at ten times the rate of the other layers.
 
     python -m imgcls_jax.main --config configs/imagenette_squeezenet.py \\

@@ -277,8 +277,8 @@ class NotFinite(UserError):
     def __init__(self, fact: str):
         self.fact = fact
         super().__init__(
-            f"{fact}: lower optim.schedule.peak, lengthen its warm-up or set optim.clip; or set recover, which goes back "
-            f"and on at a lower rate; the checkpoint of the last good epoch is kept"
+            f"{fact}: lower optim.schedule.peak, lengthen its warm-up or set optim.clip; or set recover, which goes "
+            f"back and on at a lower rate; the checkpoint of the last good epoch is kept"
         )
 
 

@@ -91,7 +91,7 @@ ROWS = (
     Row(
         "A2",
         "sketch_cnn.py",
-        f"{_SKETCH}: six convolutions",
+        f"{_SKETCH}: five convolutions",
         (Reported("above 96 %", "train"), Reported("about 50 %", "validation")),
     ),
     Row(
