@@ -1,6 +1,6 @@
 """Images a second of every augmentation and of two whole policies, against torchvision v2 on the same cores.
 
-    python benchmarks/augment.py [--batch 64] [--seconds 1] [--only rotation]
+    python -m benchmarks.augment [--batch 64] [--seconds 1] [--only rotation]
 
 All pipelines go from uint8 to normalised float32. torchvision is measured twice: on a batch of tensors, where it draws
 one set of parameters for the whole batch, and on one PIL image after the other, where each has its own as with us;
@@ -10,28 +10,20 @@ The ratio is ours to the faster of the two. Each figure is the best of several r
 
 import argparse
 import os
-import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from PIL import Image
 
+from benchmarks.cifar10 import MEAN, STD
+from benchmarks.peer import torchvision  # makes it importable where its compiled operators are missing
+from benchmarks.timing import best_rate
 from imgcls_jax import augment
 from imgcls_jax import config as c
 
-try:  # torchvision's CPU build without its compiled operators needs these two names declared
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
-    for _name in ("nms", "qnms"):
-        _LIBRARY.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-except RuntimeError:
-    pass
-
-from PIL import Image
-from torchvision.transforms import InterpolationMode, v2
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+InterpolationMode, v2 = torchvision.transforms.InterpolationMode, torchvision.transforms.v2
 BILINEAR = InterpolationMode.BILINEAR
 
 
@@ -90,17 +82,6 @@ def policies() -> dict[str, tuple[int, int, tuple, list]]:
         "transfer, strong phase": (256, 224, strong, strong_torch),
         "CIFAR flips and rotation": (32, 32, turns, turns_torch),
     }
-
-
-def best_rate(step: Callable[[], object], images: int, seconds: float) -> float:
-    """Images a second in the fastest of the repetitions that fit into `seconds` (at least three)."""
-    step()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < seconds:
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return images / min(times)
 
 
 def ours(policy: tuple, canvas: np.ndarray, size: int, seconds: float) -> float:

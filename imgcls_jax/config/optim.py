@@ -119,12 +119,14 @@ class LAMB:
 
 @settings
 class Muon:
-    """Muon (Jordan et al. 2024) with Nesterov momentum for kernels of dense and convolution layers; AdamW
-    (b1 0.9, b2 0.999, eps 1e-8) for the rest."""
+    """Muon (Jordan et al. 2024) with Nesterov momentum for kernels; AdamW (b1 0.9, b2 0.999, eps 1e-8) for the rest."""
 
     momentum: Fraction = 0.95
     newton_schulz_steps: Annotated[int, Field(gt=0)] = 5
     weight_decay: NonNegative = 0.0
+    kernels: Literal["all", "convolutions"] = "all"
+    """Which kernels it takes. "convolutions" leaves dense layers to AdamW; orthogonalising a wide one costs as much as a
+    small network's step."""
     adam_learning_rate_scale: Positive = 0.1
     """Learning rate of the AdamW part, relative to the schedule's."""
     name: Literal["muon"] = field(default="muon", kw_only=True)

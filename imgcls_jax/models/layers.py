@@ -11,9 +11,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from imgcls_jax.config.model import Activation, Init
+from imgcls_jax.models import pooling
 from imgcls_jax.models.conv import conv
 from imgcls_jax.models.init import bias_init, kernel_init
-from imgcls_jax.models.pooling import tiled_max_pool
 
 
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
@@ -183,13 +183,11 @@ def max_pool(
     `ceil_mode` keeps a last window that hangs over the edge; otherwise the remainder is dropped.
     """
     stride = stride or window
-    if stride == window and padding == 0 and not ceil_mode:
-        return tiled_max_pool(x, window)
-    pads = [(0, 0)]
+    pads = []
     for size in x.shape[1:3]:
         out = pooled_size(size, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
         pads.append((padding, max((out - 1) * stride + window - size - padding, 0)))
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, window, window, 1), (1, stride, stride, 1), (*pads, (0, 0)))
+    return pooling.max_pool(x, window, stride, tuple(pads))
 
 
 def pooled_size(size: int, window: int, *, stride: int, padding: int = 0, ceil_mode: bool = False) -> int:

@@ -70,7 +70,7 @@ def build(
     )
     if isinstance(optimizer, config.Muon):
         rates = jax.tree.map_with_path(
-            lambda path, p, rate: rate * (1 if _is_kernel(path, p) else optimizer.adam_learning_rate_scale),
+            lambda path, p, rate: rate * (1 if _orthogonal(optimizer, path, p) else optimizer.adam_learning_rate_scale),
             params, rates,
         )  # fmt: skip
 
@@ -162,9 +162,9 @@ def clip_by_global_norm(grads: Params, limit: float) -> Params:
     return jax.tree.map(lambda g: g * factor, grads)
 
 
-def _is_kernel(path: tuple, p: jax.Array) -> bool:
+def _orthogonal(optimizer: config.Muon, path: tuple, p: jax.Array) -> bool:
     """Whether Muon takes the parameter: a matrix or convolution, not ViT's tokens or position embeddings."""
-    return p.ndim > 1 and path[-1].key == "kernel"
+    return path[-1].key == "kernel" and p.ndim > (2 if optimizer.kernels == "convolutions" else 1)
 
 
 def _muon(optimizer: config.Muon) -> optax.GradientTransformation:
@@ -188,7 +188,9 @@ def _muon(optimizer: config.Muon) -> optax.GradientTransformation:
     )
     return optax.partition(
         {"muon": muon, "adam": optax.scale_by_adam()},
-        lambda params: jax.tree.map_with_path(lambda path, p: "muon" if _is_kernel(path, p) else "adam", params),
+        lambda params: jax.tree.map_with_path(
+            lambda path, p: "muon" if _orthogonal(optimizer, path, p) else "adam", params
+        ),
     )
 
 

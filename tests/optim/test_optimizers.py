@@ -138,6 +138,16 @@ def test_muon_leaves_tokens_and_embeddings_to_adam():
     np.testing.assert_allclose(1 - new["cls_token"], 0.5 * 0.1, rtol=1e-4)
 
 
+def test_muon_of_convolutions_leaves_dense_layers_to_adam(reference):
+    some = run(settings(c.Muon(kernels="convolutions", weight_decay=0.1, adam_learning_rate_scale=0.2)), reference)
+    every = run(settings(c.Muon(weight_decay=0.1)), reference)
+    np.testing.assert_array_equal(some["conv.kernel"], every["conv.kernel"])
+    scaled = dict(reference) | {"RATES": [0.2 * rate for rate in reference["RATES"]]}
+    adam = run(settings(c.AdamW(weight_decay=0.1)), scaled)
+    for path in ("out.kernel", "out.bias"):
+        np.testing.assert_allclose(some[path], adam[path], atol=1e-6)
+
+
 def test_muons_first_step_is_torchs():
     """torch orthogonalises in bfloat16 and does not correct the momentum's bias, so only the first step, loosely."""
     torch = pytest.importorskip("torch")

@@ -1,0 +1,1 @@
+"""Side-by-side measurements against peers; `python -m benchmarks.run` and `python -m benchmarks.augment`."""

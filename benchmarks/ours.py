@@ -1,0 +1,190 @@
+"""Our side of the benchmarks: the library as its commands use it, from a config through `Run` and the training loop."""
+
+# ruff: noqa: E402 - flags must be set before JAX is imported
+
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks import cifar10
+from benchmarks.cifar10 import MEAN, STD
+from benchmarks.process import Answer, peak_memory
+from imgcls_jax import runtime
+
+RUNTIME = runtime.setup()
+
+import jax
+import numpy as np
+
+from imgcls_jax import augment, data, train
+from imgcls_jax import config as c
+from imgcls_jax import mesh as meshes
+from imgcls_jax.console import Console, Speed
+from imgcls_jax.run import Run
+from imgcls_jax.state import TrainState
+
+MODELS: dict[str, Any] = {
+    "resnet18": c.ResNet("resnet18", head=c.Head(), stem="cifar"),
+    "resnet50": c.ResNet("resnet50", head=c.Head()),
+    "lenet": c.CNN(
+        convs=(c.Conv(10, 5, pool=2), c.Conv(20, 5, pool=2)),
+        aggregate="flatten",
+        head=c.Head(hidden=(c.Dense(120), c.Dense(84))),
+    ),
+    "cnn": c.CNN(
+        convs=tuple(c.Conv(channels, 3, padding=1, pool=2) for channels in (32, 64, 128)),
+        aggregate="flatten",
+        head=c.Head(hidden=(c.Dense(256),)),
+    ),
+}
+
+
+def steps(*, model: str, size: int, classes: int, batch: int, steps: int, precision: str, **_: Any) -> Iterator[Answer]:
+    """Whole training steps on resident images without augmentation; a measurement is an epoch of `steps` steps.
+
+    Yields {"seconds": of one step, "host_bytes", "device_bytes": peaks so far}; first {"parameters", "choice"} after
+    a first such epoch.
+    """
+    rng = np.random.default_rng(0)
+    count = steps * batch
+    arrays = {
+        "x_train": rng.integers(0, 256, (count, size, size, 3), np.uint8),
+        "y_train": np.arange(count) % classes,
+        "label_names": np.array([f"class {i}" for i in range(classes)]),
+    }
+    settings = c.Data(
+        source=c.Arrays(),
+        canvas=c.Canvas(size, size),
+        image_size=(size, size),
+        mean=MEAN,
+        std=STD,
+        feed="resident",
+    )
+    trainer = _Trainer(_config(settings, (), model, batch, precision), data.load(settings, arrays=arrays))
+    trainer.epoch()
+    yield trainer.description()
+    while True:
+        start = time.perf_counter()
+        trainer.epoch()
+        seconds = (time.perf_counter() - start) / steps
+        memory = jax.devices()[0].memory_stats() or {}
+        yield {
+            "seconds": seconds,
+            "host_bytes": peak_memory(),
+            "device_bytes": memory.get("peak_bytes_in_use"),
+        }
+
+
+def epochs(*, model: str, batch: int, images: str, **_: Any) -> Iterator[Answer]:
+    """Whole epochs of CIFAR-10 (its first `images`, a tfds slice) with flips and rotation, and their evaluation.
+
+    Yields {"seconds": of an epoch, "accuracy"}; first {"parameters", "choice"}, after compiling everything.
+    """
+    settings, dataset = cifar10.load(images)
+    policy = (c.HorizontalFlip(), c.VerticalFlip(), c.Rotation(15, interpolation="nearest"))
+    trainer = _Trainer(_config(settings, policy, model, batch, "fp32"), dataset)
+    trainer.epoch(first=max(trainer.run.steps_per_epoch - 5, 0))
+    trainer.evaluate()
+    yield trainer.description()
+    while True:
+        start = time.perf_counter()
+        trainer.epoch()
+        accuracy = trainer.evaluate()
+        yield {"seconds": time.perf_counter() - start, "accuracy": accuracy}
+
+
+def folder(*, path: str, batch: int, **_: Any) -> Iterator[Answer]:
+    """A folder of images to augmented, normalised 224×224 batches on the device, twice, from an empty canvas cache on.
+
+    Yields {"first", "second": images a second of either epoch}; the first answer is a warm-up.
+    """
+    policy = (c.RandomResizedCrop(), c.HorizontalFlip())
+    run = augment.build(policy, epoch=0, image_size=(224, 224), mean=MEAN, std=STD, num_classes=1000, fit="stretch")
+    device_step = jax.jit(run)
+
+    def epoch(split: data.Split, number: int) -> int:
+        order = data.epoch_order(0, number, len(split))
+        batches = 0
+        for i, host in enumerate(data.train_batches(split, order, batch)):
+            key = jax.random.fold_in(jax.random.key(0), i)
+            made = device_step(key, host["image"], host["label"], host["aspect"], np.int32(number), host["index"])
+            jax.block_until_ready(made)
+            batches += 1
+        return batches * batch
+
+    choice = f"canvas 256×256, {RUNTIME.xla_flags}"
+    while True:
+        with tempfile.TemporaryDirectory() as cache:
+            settings = c.Data(
+                source=c.Folder(path),
+                canvas=c.Canvas(256, 256, fit="stretch"),
+                image_size=(224, 224),
+                mean=MEAN,
+                std=STD,
+                cache_dir=cache,
+            )
+            start = time.perf_counter()
+            split = data.load(settings).train
+            first = epoch(split, 0) / (time.perf_counter() - start)
+            start = time.perf_counter()
+            second = epoch(split, 1) / (time.perf_counter() - start)
+        yield {"first": first, "second": second, "choice": choice}
+
+
+def bandwidth(**_: Any) -> Iterator[Answer]:
+    """Bytes a second that the device's memory sustains, reading and writing; the best of twenty copies of 1 GiB."""
+    x = jax.numpy.zeros(2**28)
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        x = jax.block_until_ready(add(x))
+        times.append(time.perf_counter() - start)
+    yield {"bytes_per_second": 2 * x.nbytes / min(times)}
+
+
+def _config(settings: c.Data, policy: c.Policy, model: str, batch: int, precision: Any) -> c.Config:
+    return c.Config(
+        name="benchmark",
+        data=settings,
+        augment=policy,
+        model=MODELS[model],
+        loss=c.CrossEntropy(),
+        optim=c.Optim(optimizer=c.SGD(momentum=0.9), schedule=c.Schedule(peak=0.01, shape=c.Constant())),
+        batch_size=batch,
+        epochs=1000,
+        precision=precision,
+        seed=0,
+        mesh=c.Mesh(devices=1),
+    )
+
+
+class _Trainer:
+    """What `train_and_evaluate` does between two checkpoints."""
+
+    def __init__(self, config: c.Config, dataset: data.Dataset):
+        self.run = Run(config, dataset, meshes.make(config.mesh))
+        self._state: TrainState
+        self._state, _ = self.run.enter_phase(self.run.initial_state(), 0, previous=0)
+        self._console, self._epoch = Console(silent=True), 0
+
+    def epoch(self, first: int = 0) -> None:
+        rates = self.run.learning_rates(self._epoch, [], 0)
+        speed = Speed(self.run.config.batch_size, first)
+        for self._state, _, _ in train.train_epoch(
+            self.run, self._state, self._epoch, first, rates, self._console, speed
+        ):
+            pass
+        self._epoch += 1
+        jax.block_until_ready(self._state)
+
+    def evaluate(self) -> float:
+        assert self.run.validate
+        return self.run.validate(self.run.evaluation_variables(self._state, 0))["top1"]
+
+    def description(self) -> Answer:
+        return {
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self._state.params)),
+            "choice": f"{jax.devices()[0].device_kind}, XLA_FLAGS={RUNTIME.xla_flags or 'unset'}",
+        }

@@ -1,0 +1,82 @@
+"""The benchmarks run, print their lines, and say why they cannot."""
+
+import importlib
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """The module `benchmarks.run`, which is no part of the installed package."""
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.run")
+
+
+def test_the_last_line_is_the_median_of_the_rounds(run):
+    assert run.summary("P1", [0.904, 0.95, 0.93]) == "P1 ratio 0.93 (min 0.90, max 0.95, rounds 3)"
+
+
+def test_a_missing_peer_is_no_error(run, monkeypatch, tmp_path, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    run.main(["P1", "--json", str(tmp_path / "figures.json")])
+    message = "P1 skipped: the peer torch is not installed; install it by: pip install -e '.[parity]'"
+    assert message in capsys.readouterr().out.splitlines()
+    document = json.loads((tmp_path / "figures.json").read_text())
+    assert document["results"] == {}
+    assert document["environment"]["versions"]["jax"] == importlib.import_module("jax").__version__
+
+
+def test_a_missing_gpu_is_no_error(run, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(run.environment, "gpu", lambda: None)
+    run.main(["P6", "P7", "--json", str(tmp_path / "figures.json")])
+    lines = capsys.readouterr().out.splitlines()
+    for name in ("P6", "P7"):
+        assert f"{name} skipped: it needs an NVIDIA GPU, and there is none here" in lines
+
+
+def test_an_unknown_benchmark_is_named(run, capsys):
+    with pytest.raises(SystemExit):
+        run.main(["P9"])
+    assert "there is no benchmark P9: choose from P1, P2" in capsys.readouterr().err
+
+
+def test_two_networks_are_not_compared(run, monkeypatch):
+    class Side:
+        def __init__(self, program, settings, environment):
+            self._parameters = {"peer:steps": 10, "ours:steps": 11}[program]
+
+        def ask(self):
+            return {"parameters": self._parameters, "choice": ""}
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(run, "Side", Side)
+    with pytest.raises(RuntimeError, match="different networks: {'torch': 10, 'ours': 11}"):
+        list(run.BENCHMARKS["P1"].measure(run.Options(1, True, "best", None)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "printed"), [("P1", ["P1"]), ("P4", ["P4a", "P4b"]), ("P8", ["P8"])])
+def test_smoke(run, name, printed, tmp_path, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("torchvision")
+    run.main([name, "--smoke", "--rounds", "2", "--json", str(tmp_path / "figures.json")])
+    lines = capsys.readouterr().out.splitlines()
+    results = json.loads((tmp_path / "figures.json").read_text())["results"]
+    for line in printed:
+        pattern = rf"{line} ratio \d+\.\d\d \(min \d+\.\d\d, max \d+\.\d\d, rounds 2\)"
+        assert any(re.fullmatch(pattern, text) for text in lines)
+        assert len(results[line]["ratios"]) == len(results[line]["measurements"]["torch"]) == 2
+        assert all(ratio > 0 for ratio in results[line]["ratios"])
