@@ -13,7 +13,17 @@
 All but the last train with SGD and momentum 0.9; the first three at a constant 0.01, batch 16, 30 epochs. The
 report does not state its normalisation; CIFAR-10's own is used here.
 
-MEASURED
+The default variant, measured with seed 0 on two shared CPU cores (about 130 images a second): 79.69 % of the 10,000
+test images, loss 0.577, top-5 99.00 %, 22 min 14 s of training and validation.
+
+    epoch                  1     2     3     4
+    training loss      1.368 0.884 0.677 0.543   on augmented images, with dropout
+    validation loss    1.112 0.748 0.604 0.571
+    validation top-1 %  63.2  74.0  78.8  79.8
+    minutes              5.8  11.7  16.7  22.2
+
+Five epochs of SGD with Nesterov momentum had been at 48.7 and 58.4 % after the first two. The other variants were not
+run to the end here.
 """
 
 from imgcls_jax import config as c
