@@ -125,8 +125,8 @@ class Muon:
     newton_schulz_steps: Annotated[int, Field(gt=0)] = 5
     weight_decay: NonNegative = 0.0
     kernels: Literal["all", "convolutions"] = "all"
-    """Which kernels it takes. "convolutions" leaves dense layers to AdamW; orthogonalising a wide one costs as much as a
-    small network's step."""
+    """Which kernels it takes. "convolutions" leaves dense layers to AdamW: to orthogonalise a wide one costs as much
+    as a small network's step."""
     adam_learning_rate_scale: Positive = 0.1
     """Learning rate of the AdamW part, relative to the schedule's."""
     name: Literal["muon"] = field(default="muon", kw_only=True)
