@@ -288,7 +288,7 @@ def stop_if_not_finite(metrics: Metrics, epoch: int, step: int, rates: np.ndarra
     Under fp16 an overflow only skips its step; there, an epoch without a single good step is the error.
     """
     total, count = float(metrics.loss.total), int(metrics.loss.count)
-    if math.isfinite(total) and count > 0:
+    if math.isfinite(total) and (count > 0 or step < len(rates)):
         return
     raise NotFinite(
         f"the loss is {'NaN or infinite' if count else 'infinite in every step'} in epoch {epoch + 1} by step {step}, "

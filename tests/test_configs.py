@@ -26,6 +26,8 @@ def shrink(config: c.Config) -> c.Config:
     shape = config.optim.schedule.shape
     if isinstance(shape, c.MultiStep):
         shape = c.MultiStep(at=(1,), factor=shape.factor)
+    if isinstance(shape, c.OneCycle):
+        shape = dataclasses.replace(shape, warmup_share=0.5)
     schedule = dataclasses.replace(config.optim.schedule, warmup_epochs=min(config.optim.schedule.warmup_epochs, 1))
     model = config.model
     if isinstance(model, c.CifarResNet):
@@ -48,6 +50,8 @@ def shrink(config: c.Config) -> c.Config:
         transfer=dataclasses.replace(config.transfer, init_from=None, replace=(), allow_frozen_random=True),
         batch_size=4,
         epochs=2,
+        # fp16's first steps overflow until its loss scale fits, and here all steps are first ones.
+        precision="bf16" if config.precision == "fp16" else config.precision,
         mesh=c.Mesh(devices=1),
     )
 
@@ -69,7 +73,7 @@ def mark(spec):
     return pytest.param(spec, id=name, marks=marks)
 
 
-@pytest.mark.parametrize("spec", map(mark, SPECS))
+@pytest.mark.parametrize("spec", [mark(spec) for spec in SPECS])
 def test_shrunken_config_trains(spec, tmp_path):
     original = files.load(spec)
     config = shrink(original)

@@ -13,7 +13,8 @@ from imgcls_jax import config as c
 from imgcls_jax import models
 from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.errors import UserError
-from imgcls_jax.train import best_epoch, out_of_patience, train_and_evaluate
+from imgcls_jax.metrics import Metrics
+from imgcls_jax.train import best_epoch, out_of_patience, stop_if_not_finite, train_and_evaluate
 
 
 def final_params(workdir):
@@ -128,6 +129,14 @@ def test_nan_is_caught_and_explained(tiny_config, tiny_arrays, tmp_path):
     config = tiny_config(optim=c.Optim(optimizer=c.SGD(), schedule=schedule))
     with pytest.raises(UserError, match=r"the loss is NaN or infinite in epoch 1 by step \d.* at learning rate 1e\+30"):
         train_and_evaluate(config, tmp_path, arrays=tiny_arrays)
+
+
+def test_fp16_may_skip_the_first_steps_but_not_a_whole_epoch():
+    rates = np.full(3, 0.1)
+    skipped = Metrics.empty()
+    stop_if_not_finite(skipped, 0, 1, rates)
+    with pytest.raises(UserError, match="infinite in every step in epoch 1 by step 3"):
+        stop_if_not_finite(skipped, 0, 3, rates)
 
 
 def test_recovery_from_the_start_equals_a_run_at_the_lower_rate(tiny_config, tiny_arrays, tmp_path):
