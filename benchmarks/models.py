@@ -24,13 +24,18 @@ from imgcls_jax.weights import catalogue
 
 def multiply_adds(config: c.Model, side: int, classes: int) -> int:
     """Of the convolutions and matrix products of one image's forward pass, as torchvision counts a model's "FLOPS"."""
+    model, variables = _abstract(config, side, classes)
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+    return _count(jax.make_jaxpr(lambda variables, x: nnx.merge(model.evaluate, *variables)(x))(variables, image).jaxpr)
+
+
+def _abstract(config: c.Model, side: int, classes: int) -> tuple[state.Model, tuple[state.Tree, state.Tree]]:
+    """The model, and the shapes of its parameters and statistics."""
     build = functools.partial(
         models.build, config, num_classes=classes, channels=3, image_size=(side, side), dtype=jnp.float32
     )
     model = state.model(lambda rngs: build(rngs=rngs), c.BatchNormMode())
-    variables = jax.eval_shape(model.create, jax.random.key(0))
-    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    return _count(jax.make_jaxpr(lambda variables, x: nnx.merge(model.evaluate, *variables)(x))(variables, image).jaxpr)
+    return model, jax.eval_shape(model.create, jax.random.key(0))
 
 
 def _count(jaxpr: jax.extend.core.Jaxpr) -> int:
@@ -52,10 +57,7 @@ def _count(jaxpr: jax.extend.core.Jaxpr) -> int:
 
 def num_params(config: c.Model, side: int, classes: int) -> int:
     """Elements of all parameters."""
-    build = functools.partial(
-        models.build, config, num_classes=classes, channels=3, image_size=(side, side), dtype=jnp.float32
-    )
-    params = nnx.eval_shape(lambda: nnx.state(build(rngs=nnx.Rngs(0)), nnx.Param))
+    _, (params, _) = _abstract(config, side, classes)
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 

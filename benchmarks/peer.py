@@ -20,16 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks import cifar10
 from benchmarks.cifar10 import MEAN, STD
 from benchmarks.process import Answer, peak_memory
+from imgcls_jax.torch_peer import import_torchvision
 
-try:  # torchvision's CPU build without its compiled operators needs these two names declared
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
-    for _name in ("nms", "qnms"):
-        _LIBRARY.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-except RuntimeError:
-    pass
-
-import torchvision
-from torchvision import transforms
+torchvision = import_torchvision()
+transforms = torchvision.transforms
 
 WORKERS = 2
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -5,6 +5,8 @@ JSON document with everything else that resuming or using the model needs: how f
 epoch so far, and the model's card (class names, preprocessing, config).
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +78,20 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return Path(self._manager.directory) / str(step)
+
+
+@contextlib.contextmanager
+def of_run(workdir: Path) -> Iterator[tuple[Checkpoints, int]]:
+    """The checkpoints of a run, which may go on meanwhile, to be read; and the step of the newest one.
+
+    Raises:
+      UserError: there is none.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    try:
+        newest = checkpoints.latest()
+        if newest is None:
+            raise UserError(f"{workdir} has no checkpoint yet: train it first")
+        yield checkpoints, newest
+    finally:
+        checkpoints.close()

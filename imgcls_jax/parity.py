@@ -17,15 +17,13 @@ from flax import nnx
 
 from imgcls_jax import flags, models, weights
 from imgcls_jax.errors import UserError
+from imgcls_jax.torch_peer import import_torchvision
 
 BATCH = 2
 TOLERANCE = 10.0
 """A layer diverges when its error is this many times torch's own in float32, both against torch in float64."""
 FLOOR = 1e-6
 """Relative error that float32 is always allowed, however exact torch is."""
-
-# Operators declared for torchvision; the declarations live as long as these objects do.
-_LIBRARIES: list[Any] = []
 
 
 class Row(NamedTuple):
@@ -74,7 +72,12 @@ def load(name: str, checkpoint: str | None, image_size: int) -> tuple[Any, nnx.M
     Raises:
       UserError: torch or torchvision is missing or lacks the model, or the checkpoint does not fit.
     """
-    torch, zoo = _import_torchvision()
+    try:
+        zoo = import_torchvision().models
+    except ImportError as error:
+        raise UserError(f"parity compares with torchvision ({error}): pip install 'imgcls_jax[parity]'") from None
+    import torch
+
     both = sorted(set(models.MODELS) & set(zoo.list_models()))
     if name not in both:
         raise UserError(f"--model {name}: torchvision and we have only {', '.join(both)} in common")
@@ -210,26 +213,6 @@ def table(rows: Sequence[Row]) -> str:
         lines.append((row.layer, "×".join(map(str, row.shape)), f"{row.error:.1e}", f"{row.torch_error:.1e}", mark))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-
-def _import_torchvision() -> tuple[Any, Any]:
-    """torch and torchvision.models."""
-    try:
-        import torch
-
-        try:
-            import torchvision.models as zoo
-        except RuntimeError:
-            # torchvision without its compiled operators, as with a torch of another build, fails to import because
-            # these two are not declared; nothing here uses them.
-            library = torch.library.Library("torchvision", "DEF")
-            for name in ("nms", "qnms"):
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            _LIBRARIES.append(library)
-            import torchvision.models as zoo
-    except ImportError as error:
-        raise UserError(f"parity compares with torchvision ({error}): pip install 'imgcls_jax[parity]'") from None
-    return torch, zoo
 
 
 if __name__ == "__main__":

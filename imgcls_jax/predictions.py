@@ -1,21 +1,16 @@
 """A trained model as a function of images, with exactly the preprocessing of its evaluation."""
 
 import dataclasses
-import functools
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 
-from imgcls_jax import augment, models, precision, pretrained, state
+from imgcls_jax import checkpoint, pretrained, state, steps
 from imgcls_jax import config as c
 from imgcls_jax import mesh as meshes
 from imgcls_jax.augment import views
-from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.config import files
 from imgcls_jax.data.canvas import fit
 from imgcls_jax.data.decode import decode
@@ -33,12 +28,8 @@ def restore(workdir: Path) -> tuple[c.Config, tuple[str, ...]]:
       UserError: `workdir` is no run's, or it has no checkpoint yet.
     """
     config = files.restore(workdir / "config.json")
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    latest = checkpoints.latest()
-    if latest is None:
-        raise UserError(f"{workdir} has no checkpoint yet: train it first")
-    card = checkpoints.run(latest)["card"]
-    checkpoints.close()
+    with checkpoint.of_run(workdir) as (checkpoints, newest):
+        card = checkpoints.run(newest)["card"]
     return with_weights(config, str(workdir)), tuple(card["class_names"])
 
 
@@ -67,15 +58,7 @@ class Predictor:
         self._mesh = meshes.make(config.mesh)
         if self._batch % self._mesh.size:
             raise UserError(f"batches of {self._batch} cannot be shared equally by {self._mesh.size} devices")
-        build = functools.partial(
-            models.build,
-            config.model,
-            num_classes=getattr(config.model, "num_outputs", None) or classes,
-            channels=self._canvas.channels,
-            image_size=config.data.image_size,
-            dtype=precision.COMPUTE_DTYPE[config.precision],
-        )
-        model = state.model(lambda rngs: build(rngs=rngs), config.transfer.batch_norm)
+        model = state.model_of(config, classes)
         abstract = jax.eval_shape(model.create, jax.random.key(0))
         loaded, self.notes = pretrained.load(config, *abstract)
         if loaded is None:
@@ -84,7 +67,8 @@ class Predictor:
             paths.map_tree(lambda path, leaf: np.asarray(loaded[path], leaf.dtype), tree) for tree in abstract
         )
         self._variables = meshes.put(variables, meshes.replicated(self._mesh))
-        self._logits = jax.jit(functools.partial(_logits, config, model.evaluate))
+        prepare, average = views.look(config, config.test_views)
+        self._logits = jax.jit(steps.build_predict(model.evaluate, prepare=prepare, average=average))
 
     def canvas(self, image: Encoded) -> UInt8[np.ndarray, "h w c"]:
         """An image file, its bytes, or uint8 pixels, decoded and fitted as in evaluation.
@@ -115,19 +99,3 @@ class Predictor:
             logits = np.concatenate([np.zeros_like(logits), logits], axis=1)  # sigmoid(z) is softmax((0, z))[1]
         shares = np.exp(logits - logits.max(1, keepdims=True))
         return shares / shares.sum(1, keepdims=True)
-
-
-def _logits(
-    config: c.Config, graph: nnx.GraphDef, variables: Any, images: UInt8[Array, "b H W c"]
-) -> Float[Array, "b outputs"]:
-    settings = config.data
-    look = functools.partial(views.views, kind=config.test_views) if config.test_views else augment.evaluation
-
-    def outputs(images: Float[Array, "b h w c"]) -> Float[Array, "b outputs"]:
-        return nnx.merge(graph, *variables)(images).astype(jnp.float32)
-
-    seen = look(images, image_size=settings.image_size, mean=settings.mean, std=settings.std)
-    if config.test_views is None:
-        return outputs(seen)
-    # One view after the other takes the memory of one.
-    return views.average(jax.lax.map(outputs, seen), sigmoid=isinstance(config.loss, c.BinaryCrossEntropy))

@@ -1,14 +1,18 @@
 """Initial values from elsewhere: a torch or safetensors file, a published checkpoint, or an earlier run."""
 
+import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
+from imgcls_jax import checkpoint, state, steps, weights
 from imgcls_jax import config as c
-from imgcls_jax import weights
-from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.config import files
-from imgcls_jax.errors import UserError
+from imgcls_jax.optim import optimizers
 from imgcls_jax.weights import fit, paths
 
 
@@ -34,8 +38,8 @@ def load(
     replace = config.transfer.replace
     if Path(source).is_dir():
         shapes = {path: tuple(leaf.shape) for tree in (params, stats) for path, leaf in paths.flatten(tree).items()}
-        loaded, saved = of_run(Path(source))
-        return fit.fit(loaded, shapes, replace), departures(_seen(config.data), _seen(saved.data))
+        run = of_run(Path(source))
+        return fit.fit(run.params | run.stats, shapes, replace), departures(_seen(config.data), _seen(run.config.data))
     file, entry = weights.resolve(source)
     loaded = weights.from_torch(weights.read(file), config.model, params, stats, replace)
     if entry is None:
@@ -43,19 +47,40 @@ def load(
     return loaded, departures(_seen(config.data), _published(entry.preprocessing))
 
 
-def of_run(workdir: Path) -> tuple[dict[str, Any], c.Config]:
-    """{path: array} of the best checkpoint of a run, averaged parameters where it kept them, and the run's config."""
+@dataclass(frozen=True)
+class OfRun:
+    """The best checkpoint of a run as its evaluation took it: averaged parameters where the run keeps averages."""
+
+    config: c.Config
+    params: dict[str, np.ndarray]
+    """All parameters, by path."""
+    stats: dict[str, np.ndarray]
+    """BatchNorm's running means and variances, by path."""
+    frozen: frozenset[str]
+    """Paths of the parameters that did not train in its epoch."""
+
+
+def of_run(workdir: Path) -> OfRun:
+    """Read it; the run's data set need not be at hand.
+
+    Raises:
+      UserError: `workdir` is no run's, or it has no checkpoint yet.
+    """
     config = files.restore(workdir / "config.json")
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    latest = checkpoints.latest()
-    if latest is None:
-        raise UserError(f"{workdir} has no checkpoint yet: train it first")
-    best = checkpoints.run(latest)["best"]
-    state = checkpoints.arrays(latest if best is None else best)
-    checkpoints.close()
-    average = state.get("average") or {}
-    trees = [state["frozen"], average.get("params") or state["params"], average.get("stats") or state["stats"]]
-    return {path: array for tree in trees for path, array in paths.flatten(tree or {}).items()}, config
+    with checkpoint.of_run(workdir) as (checkpoints, newest):
+        best = checkpoints.run(newest)["best"]
+        saved = checkpoints.arrays(newest if best is None else best)
+    trained, frozen, stats = (saved.get(name) or {} for name in ("params", "frozen", "stats"))
+    trainable = {path: path in paths.flatten(trained) for path in paths.flatten(state.join(trained, frozen))}
+    optimizer = optimizers.build(config.optim, trained)
+    create = functools.partial(state.create, trainable=trainable, optimizer=optimizer, config=config)
+    abstract = jax.eval_shape(create, state.join(trained, frozen), stats)
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
+    leaves = {name(path): leaf for path, leaf in jax.tree.leaves_with_path(saved)}
+    train_state = jax.tree.map_with_path(lambda path, _: leaves[name(path)], abstract)
+    variables = steps.build_evaluation_variables(optimizer)(train_state)
+    params, stats = ({path: np.asarray(x) for path, x in paths.flatten(tree).items()} for tree in variables)
+    return OfRun(config, params, stats, frozenset(paths.flatten(frozen)))
 
 
 def departures(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from imgcls_jax import augment, data, feed, losses, models, precision, pretrained, state, steps
+from imgcls_jax import augment, data, feed, losses, models, pretrained, state, steps
 from imgcls_jax import config as c
 from imgcls_jax import mesh as meshes
 from imgcls_jax.augment import views
@@ -39,16 +39,8 @@ class Run:
     ):
         self.config, self.dataset, self.mesh = config, dataset, mesh
         self._init_key, self._step_key = jax.random.split(jax.random.key(config.seed))
-        self._outputs = outputs = getattr(config.model, "num_outputs", None) or len(dataset.class_names)
-        build = functools.partial(
-            models.build,
-            config.model,
-            num_classes=outputs,
-            channels=config.data.canvas.channels,
-            image_size=config.data.image_size,
-            dtype=precision.COMPUTE_DTYPE[config.precision],
-        )
-        self.model = state.model(lambda rngs: build(rngs=rngs), config.transfer.batch_norm)
+        self._outputs = outputs = models.num_outputs(config.model, len(dataset.class_names))
+        self.model = state.model_of(config, len(dataset.class_names))
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
         params, stats = self._abstract
         loaded, notes = pretrained.load(config, params, stats)
@@ -84,15 +76,9 @@ class Run:
         """Evaluates a split by the centre of each image, or by its views of this kind; None without the split."""
         if split is None:
             return None
-        settings = self.config.data
-        look = functools.partial(views.views, kind=kind) if kind else augment.evaluation
-        sigmoid = isinstance(self.config.loss, c.BinaryCrossEntropy)
+        prepare, average = views.look(self.config, kind)
         step = steps.build_eval_step(
-            self.model.evaluate,
-            prepare=functools.partial(look, image_size=settings.image_size, mean=settings.mean, std=settings.std),
-            average=functools.partial(views.average, sigmoid=sigmoid) if kind else None,
-            loss=self._loss,
-            num_classes=self._outputs,
+            self.model.evaluate, prepare=prepare, average=average, loss=self._loss, num_classes=self._outputs
         )
         return feed.Evaluation(split, self.config, self.mesh, step, resident=self.resident)
 
@@ -128,15 +114,8 @@ class Run:
         return train_state, self._compile(train_state, epoch)
 
     def _create(self, params: Tree, stats: Tree, *, epoch: int) -> TrainState:
-        optim = self.config.optim
-        return state.create(
-            params,
-            stats,
-            self._trainable(epoch),
-            optimizer=self._optimizer(epoch),
-            precision_name=self.config.precision,
-            average=optim.ema is not None or optim.swa is not None,
-        )
+        trainable, optimizer = self._trainable(epoch), self._optimizer(epoch)
+        return state.create(params, stats, trainable, optimizer=optimizer, config=self.config)
 
     def _shapes(self, epoch: int) -> TrainState:
         return jax.eval_shape(functools.partial(self._create, epoch=epoch), *self._abstract)

@@ -1,5 +1,6 @@
 """What a training step carries along, and how a model is taken apart into it."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
 from imgcls_jax import config as c
-from imgcls_jax import precision
+from imgcls_jax import models, precision
 from imgcls_jax.metrics import Metrics
 from imgcls_jax.optim import averaging
 from imgcls_jax.optim.optimizers import Optimizer
@@ -80,25 +81,38 @@ def model(build: Callable[[nnx.Rngs], nnx.Module], batch_norm: c.BatchNormMode) 
     return Model(nnx.split(train)[0], nnx.split(evaluate)[0], create)
 
 
+def model_of(config: c.Config, num_classes: int) -> Model:
+    """The model of an experiment on data of `num_classes` classes."""
+    build = functools.partial(
+        models.build,
+        config.model,
+        num_classes=models.num_outputs(config.model, num_classes),
+        channels=config.data.canvas.channels,
+        image_size=config.data.image_size,
+        dtype=precision.COMPUTE_DTYPE[config.precision],
+    )
+    return model(lambda rngs: build(rngs=rngs), config.transfer.batch_norm)
+
+
 def create(
     params: Tree,
     stats: Tree,
     trainable: dict[str, bool],
     *,
     optimizer: Optimizer,
-    precision_name: str,
-    average: bool,
+    config: c.Config,
 ) -> TrainState:
     """The state before the first step. `trainable` tells for each parameter's path whether it trains."""
     trained, frozen = partition(params, trainable)
+    averages = config.optim.ema is not None or config.optim.swa is not None
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=trained,
         frozen=frozen,
         stats=stats,
         opt_state=optimizer.init(trained),
-        loss_scale=precision.init(precision_name),
-        average=averaging.init(trained, stats) if average else None,
+        loss_scale=precision.init(config.precision),
+        average=averaging.init(trained, stats) if averages else None,
         lr_factor=jnp.ones((), jnp.float32),
         metrics=Metrics.empty(),
     )

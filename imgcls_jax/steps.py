@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from imgcls_jax import precision
 from imgcls_jax.losses import Loss
@@ -109,6 +109,29 @@ def build_train_step(
     return train_step
 
 
+def build_predict(
+    graph: nnx.GraphDef,
+    *,
+    prepare: Callable[[Array], Array],
+    average: Callable[[Float[Array, "views b k"]], Float[Array, "b k"]] | None = None,
+) -> Callable[[tuple[Tree, Tree], UInt8[Array, "b H W c"]], Float[Array, "b k"]]:
+    """A function (variables, canvases) → float32 logits.
+
+    `variables` are (all parameters, statistics); `prepare` crops and normalises canvases to float [b, h, w, c]. With
+    `average`, which makes one prediction of several, `prepare` gives views [views, b, h, w, c] instead.
+    """
+
+    def predict(variables: tuple[Tree, Tree], canvases: UInt8[Array, "b H W c"]) -> Float[Array, "b k"]:
+        def logits(images: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+            return nnx.merge(graph, *variables)(images).astype(jnp.float32)
+
+        images = prepare(canvases)
+        # One view after the other takes the memory of one.
+        return logits(images) if average is None else average(jax.lax.map(logits, images))
+
+    return predict
+
+
 def build_eval_step(
     graph: nnx.GraphDef,
     *,
@@ -119,18 +142,13 @@ def build_eval_step(
 ) -> EvalStep:
     """A function (variables, metrics so far, batch) → metrics; masked rows do not count.
 
-    `variables` are (all parameters, statistics); `prepare` crops and normalises canvases to float [b, h, w, c]. With
-    `average`, which makes one prediction of several, `prepare` gives views [views, b, h, w, c] instead. The loss is
-    the training's, label smoothing included, and with views that of the averaged prediction.
+    `prepare` and `average` as for `build_predict`. The loss is the training's, label smoothing included, and with views
+    that of the averaged prediction.
     """
+    predict = build_predict(graph, prepare=prepare, average=average)
 
     def eval_step(variables: tuple[Tree, Tree], metrics: Metrics, batch: Batch) -> Metrics:
-        def predict(images: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-            return nnx.merge(graph, *variables)(images).astype(jnp.float32)
-
-        images = prepare(batch["image"])
-        # One view after the other takes the memory of one.
-        logits = predict(images) if average is None else average(jax.lax.map(predict, images))
+        logits = predict(variables, batch["image"])
         labels = jax.nn.one_hot(batch["label"], num_classes)
         losses = loss(logits, labels[:, 1] if logits.shape[-1] == 1 else labels)
         return metrics.merge(batch_metrics(losses, logits, batch["label"], batch["mask"]))

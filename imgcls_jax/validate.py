@@ -1,6 +1,6 @@
 """Impossible combinations of settings, found before any data is read."""
 
-from imgcls_jax import augment
+from imgcls_jax import augment, models
 from imgcls_jax import config as c
 from imgcls_jax import data as images
 from imgcls_jax.errors import UserError
@@ -111,8 +111,8 @@ def validate_data(config: c.Config, dataset: images.Dataset) -> None:
         )
     if config.test_views and dataset.test is None:
         raise UserError("test_views needs test images: set data.test_share, or do without it")
-    outputs, classes = getattr(config.model, "num_outputs", None), len(dataset.class_names)
-    if outputs is not None and outputs < classes:
+    classes = len(dataset.class_names)
+    if (outputs := models.num_outputs(config.model, classes)) < classes:
         raise UserError(f"model.num_outputs = {outputs}, but the data has {classes} classes: raise it or leave it out")
     if dataset.validation is None:
         needs = {"early_stopping": config.early_stopping is not None}

@@ -7,12 +7,12 @@ import dataclasses
 import functools
 import json
 
+import jax
 import numpy as np
 import pytest
-from flax import nnx
 from shipped import CLASSES, SPECS
 
-from imgcls_jax import augment, models
+from imgcls_jax import augment, state
 from imgcls_jax import config as c
 from imgcls_jax.config import files
 from imgcls_jax.data.split import hold_out
@@ -31,17 +31,8 @@ def load(name):
 def shapes(name):
     """Abstract parameters and statistics of a config's model."""
     config = load(name)
-    classes = getattr(config.model, "num_outputs", None) or CLASSES[name.partition(".")[0]]
-    build = functools.partial(
-        models.build,
-        config.model,
-        num_classes=classes,
-        channels=config.data.canvas.channels,
-        image_size=config.data.image_size,
-        dtype=np.float32,
-    )
-    _, params, stats, _ = nnx.split(nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0))), nnx.Param, nnx.BatchStat, ...)
-    return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+    model = state.model_of(config, CLASSES[name.partition(".")[0]])
+    return jax.eval_shape(model.create, jax.random.key(0))
 
 
 def plan(name):

@@ -1,12 +1,16 @@
-"""What a run says about the images that its loaded weights were made for."""
+"""What a run says about the images that its loaded weights were made for, and how a run's own are read."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 
+from imgcls_jax import checkpoint, data, pretrained
 from imgcls_jax import config as c
-from imgcls_jax import pretrained
-from imgcls_jax.weights import CATALOGUE
+from imgcls_jax import mesh as meshes
+from imgcls_jax.run import Run
+from imgcls_jax.train import train_and_evaluate
+from imgcls_jax.weights import CATALOGUE, paths
 
 # torchvision's transforms for ResNet50_Weights.IMAGENET1K_V2: Resize(232), CenterCrop(224), bilinear.
 LIKE_TORCHVISION = c.Data(
@@ -43,3 +47,32 @@ def test_nothing_is_said_where_images_are_those_of_the_weights():
 def test_each_difference_is_named(changes, words):
     (note,) = notes("torchvision/resnet50.IMAGENET1K_V2", **changes)
     assert words in note
+
+
+@pytest.mark.parametrize(
+    "optim",
+    [
+        dict(optimizer=c.ScheduleFreeAdamW()),
+        dict(lookahead=c.Lookahead(every=5)),
+        dict(optimizer=c.Muon(), ema=c.EMA(0.9)),
+        dict(swa=c.SWA(from_epoch=1)),
+        dict(swa=c.SWA(from_epoch=2)),
+    ],
+)
+def test_a_run_is_read_as_its_evaluation_took_it(optim, tiny_config, tiny_arrays, tmp_path):
+    settings = dataclasses.replace(tiny_config().optim, **optim)
+    config = tiny_config(optim=settings, transfer=c.Transfer(freeze=("head.*",), allow_frozen_random=True), epochs=3)
+    train_and_evaluate(config, tmp_path, arrays=tiny_arrays)
+    run = Run(config, data.load(config.data, arrays=tiny_arrays), meshes.make(config.mesh))
+    with checkpoint.of_run(tmp_path) as (checkpoints, newest):
+        best = checkpoints.run(newest)["best"]
+        epoch = best // run.steps_per_epoch - 1
+        params, stats = run.evaluation_variables(checkpoints.state(best, run.abstract_state(epoch)), epoch)
+    found = pretrained.of_run(tmp_path)
+    assert found.config == config
+    assert found.frozen == {path for path in paths.flatten(params) if path.startswith("head.")} != set()
+    for tree, expected in ((found.params, params), (found.stats, stats)):
+        expected = paths.flatten(expected)
+        assert tree.keys() == expected.keys()
+        for path, array in tree.items():
+            np.testing.assert_allclose(array, expected[path], rtol=1e-6, atol=1e-7, err_msg=path)

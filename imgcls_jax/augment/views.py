@@ -1,12 +1,31 @@
 """Several views of each test image, whose predictions are averaged."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
+from imgcls_jax import config as c
 from imgcls_jax.augment.geometry import Size, View, centre_crop
-from imgcls_jax.augment.normalise import Channels, normalise
+from imgcls_jax.augment.normalise import Channels, evaluation, normalise
 from imgcls_jax.config.tree import Views
+
+
+def look(
+    config: c.Config, kind: Views | None
+) -> tuple[Callable[[Array], Array], Callable[[Float[Array, "views b k"]], Float[Array, "b k"]] | None]:
+    """How an experiment looks at canvases: `prepare` and `average` as `steps.build_predict` takes them.
+
+    By the views of a kind; or with None once, by the centre of each, which needs no average.
+    """
+    settings = config.data
+    seen = dict(image_size=settings.image_size, mean=settings.mean, std=settings.std)
+    if kind is None:
+        return functools.partial(evaluation, **seen), None
+    sigmoid = isinstance(config.loss, c.BinaryCrossEntropy)
+    return functools.partial(views, kind=kind, **seen), functools.partial(average, sigmoid=sigmoid)
 
 
 def views(

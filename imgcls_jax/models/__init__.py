@@ -54,6 +54,11 @@ MODELS: dict[str, cfg.Model] = {
 """The config of each published architecture, with a plain linear head."""
 
 
+def num_outputs(config: cfg.Model, num_classes: int) -> int:
+    """Number of logits on data of `num_classes` classes: as many, unless the config keeps a published classifier."""
+    return getattr(config, "num_outputs", None) or num_classes
+
+
 def build(
     config: cfg.Model,
     *,

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from imgcls_jax import config as c
-from imgcls_jax.checkpoint import Checkpoints
+from imgcls_jax import pretrained
 from imgcls_jax.config import files
 from imgcls_jax.errors import UserError
-from imgcls_jax.weights import paths
 from imgcls_jax.writers import Record
 
 
@@ -83,17 +82,8 @@ class Parameters:
 
 def parameters(workdir: Path) -> Parameters:
     """Read them from the checkpoint."""
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    latest = checkpoints.latest()
-    if latest is None:
-        checkpoints.close()
-        raise UserError(f"{workdir} has no checkpoint: train it first")
-    best = checkpoints.run(latest)["best"]
-    state = checkpoints.arrays(latest if best is None else best)
-    checkpoints.close()
-    trained = (state.get("average") or {}).get("params") or state["params"]
-    flat = [
-        {path: np.asarray(array) for path, array in paths.flatten(tree or {}).items()}
-        for tree in (trained, state["frozen"])
-    ]
-    return Parameters(*flat)
+    run = pretrained.of_run(workdir)
+    return Parameters(
+        {path: array for path, array in run.params.items() if path not in run.frozen},
+        {path: run.params[path] for path in run.frozen},
+    )

@@ -20,10 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imgcls_jax import checkpoint, data, flags, runtime
 from imgcls_jax import config as c
-from imgcls_jax import data, flags, runtime
 from imgcls_jax import mesh as meshes
-from imgcls_jax.checkpoint import Checkpoints
 from imgcls_jax.config import files
 from imgcls_jax.console import Console
 from imgcls_jax.errors import UserError
@@ -145,11 +144,8 @@ def range_test(run: Run, train_state: TrainState, epoch: int = 0, previous: int 
 
 def _latest(run: Run, workdir: Path) -> tuple[TrainState, int, int]:
     """The state of the latest checkpoint, the epoch in which its training goes on, and the epoch of its layout."""
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    if checkpoints.latest() is None:
-        raise UserError(f"{workdir} has no checkpoint yet: train it first, or give --config without --workdir")
-    train_state, previous, saved = restore(run, checkpoints)
-    checkpoints.close()
+    with checkpoint.of_run(workdir) as (checkpoints, _):
+        train_state, previous, saved = restore(run, checkpoints)
     return train_state, min(saved["epoch"], run.config.epochs - 1), previous
 
 

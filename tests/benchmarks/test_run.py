@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from model_reference import import_torchvision
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,8 +71,7 @@ def test_two_networks_are_not_compared(run, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "printed"), [("P1", ["P1"]), ("P4", ["P4a", "P4b"]), ("P8", ["P8"])])
 def test_smoke(run, name, printed, tmp_path, capsys):
-    pytest.importorskip("torch")
-    pytest.importorskip("torchvision")
+    import_torchvision()
     run.main([name, "--smoke", "--rounds", "2", "--json", str(tmp_path / "figures.json")])
     lines = capsys.readouterr().out.splitlines()
     results = json.loads((tmp_path / "figures.json").read_text())["results"]

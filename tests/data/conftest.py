@@ -1,12 +1,12 @@
 """Small image folders and the settings that read them."""
 
-import contextlib
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from model_reference import import_torchvision
 from PIL import Image
 
 from imgcls_jax.config.data import Canvas, Data
@@ -78,11 +78,5 @@ def real_folders(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def torchvision_transforms():
-    """torchvision.transforms, also where torchvision's compiled operators don't fit the installed torch."""
-    torch = pytest.importorskip("torch")
-    with contextlib.suppress(RuntimeError):  # declared already, by the compiled operators or by another test
-        operators = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            operators.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
-        torchvision_transforms.operators = operators  # the declarations live as long as it does
-    return pytest.importorskip("torchvision").transforms
+    """torchvision.transforms."""
+    return import_torchvision().transforms

@@ -11,16 +11,12 @@ import torch
 from augment_cases import CASES, SIZE
 from PIL import Image
 
-# torchvision's CPU build without its compiled operators needs these two names declared.
-try:
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
-    _LIBRARY.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    _LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-except RuntimeError:  # another module has
-    pass
+from imgcls_jax.torch_peer import import_torchvision
 
-from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as F
+import_torchvision()
+
+from torchvision.transforms import InterpolationMode, v2  # noqa: E402
+from torchvision.transforms.v2 import functional as F  # noqa: E402
 
 PATH = Path(__file__).with_name("augment.npz")
 DRAWS_PATH = Path(__file__).with_name("augment_draws.npz")

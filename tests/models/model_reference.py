@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from imgcls_jax import torch_peer
+
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 HEADS = {"resnet": "fc", "cifar_resnet": "linear", "squeezenet": "classifier.1"}
 
@@ -78,16 +80,11 @@ def fill_torch(module) -> None:
 
 
 def import_torchvision():
-    """torchvision's models, also where its compiled operators are missing; skips the test where it is missing."""
-    torch = pytest.importorskip("torch")
+    """torchvision; without it the test is skipped."""
     try:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import_torchvision.library = library  # the definitions live as long as it does
-    except RuntimeError:
-        pass  # already defined
-    return pytest.importorskip("torchvision")
+        return torch_peer.import_torchvision()
+    except ImportError as error:
+        pytest.skip(f"torchvision needed: {error}")
 
 
 def images(shape: tuple[int, int, int, int], seed: int = 0) -> np.ndarray:

@@ -2,17 +2,20 @@
 
 import numpy as np
 import pytest
+from model_reference import import_torchvision
 
 from imgcls_jax import config as c
 from imgcls_jax.errors import UserError
 from imgcls_jax.report import kernels
 
 
-def test_grid_equals_torchvisions(torchvision_make_grid):
+def test_grid_equals_torchvisions():
+    make_grid = import_torchvision().utils.make_grid
+    import torch
+
     rng = np.random.default_rng(0)
     for channels in (1, 3):
         kernel = rng.normal(size=(5, 5, channels, 20)).astype(np.float32)
-        torch, make_grid = torchvision_make_grid
         images = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
         expected = make_grid(images, nrow=8, padding=1, normalize=True, pad_value=1.0).numpy().transpose(1, 2, 0)
         ours = kernels.grid(kernel)

@@ -78,5 +78,5 @@ def test_what_is_no_finished_epoch(tiny_config, tmp_path):
         record.read(unfinished(tmp_path / "run", tiny_config(), 0))
     with pytest.raises(UserError, match="is .* the work directory of a run?"):
         record.read(tmp_path)
-    with pytest.raises(UserError, match="has no checkpoint: train it first"):
+    with pytest.raises(UserError, match="has no checkpoint yet: train it first"):
         record.parameters(tmp_path / "run")

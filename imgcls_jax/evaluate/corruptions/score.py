@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from imgcls_jax.console import percent
 from imgcls_jax.evaluate.corruptions import BENCHMARK, SEVERITIES
+from imgcls_jax.report import tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +77,14 @@ class Score:
 
     def markdown(self) -> str:
         """The summary and the table of all accuracies, in per cent."""
-        lines = [f"- {name}: {text}" for name, text in self.summary().items()]
-        lines += ["", f"| corruption | {' | '.join(map(str, SEVERITIES))} | mean |", "|---" * 7 + "|"]
-        for name, values in self.accuracy.items():
-            cells = " | ".join(f"{100 * value:.2f}" for value in (*values, values.mean()))
-            lines.append(f"| {name}{' *' if name in self.remarks else ''} | {cells} |")
-        table = np.stack(list(self.accuracy.values()))
-        cells = " | ".join(f"{100 * value:.2f}" for value in (*table.mean(0), table.mean()))
-        return "\n".join([*lines, f"| **mean** | {cells} |", ""])
+
+        def row(name: str, values: Float[np.ndarray, "5"]) -> list[str]:
+            return [name, *(f"{100 * value:.2f}" for value in (*values, values.mean()))]
+
+        rows = [row(f"{name} *" if name in self.remarks else name, values) for name, values in self.accuracy.items()]
+        rows.append(row("**mean**", np.mean(list(self.accuracy.values()), axis=0)))
+        summary = "".join(f"- {name}: {text}\n" for name, text in self.summary().items())
+        return f"{summary}\n{tables.markdown(('corruption', *map(str, SEVERITIES), 'mean'), rows)}"
 
     def plot(self, path: Path, *, title: str) -> None:
         """Write a PNG: the table as a map of colours."""
