@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -54,6 +55,7 @@ class Run:
         self.schedule = schedule or schedules.build(
             config.optim.schedule, steps_per_epoch=self.steps_per_epoch, epochs=config.epochs
         )
+        self._ahead: tuple[int, Future[jax.stages.Compiled]] | None = None
 
     # ---- data
 
@@ -86,7 +88,7 @@ class Run:
 
     def initial_state(self) -> TrainState:
         """The state before the first step."""
-        params, stats = self.plan.merge(*jax.jit(self.model.create)(self._init_key))
+        params, stats = self.plan.merge(*self.model.create(self._init_key))
         create = functools.partial(self._create, epoch=0)
         return jax.jit(create, out_shardings=self._shardings(0))(params, stats)
 
@@ -102,6 +104,13 @@ class Run:
         """Whether `epoch` needs another compiled step than the epoch before it."""
         return epoch in self.plan.changes or epoch in {phase.from_epoch for phase in self._phases}
 
+    def compile_ahead(self, epoch: int) -> None:
+        """Start to compile the step that `enter_phase` of this epoch will give, beside what the caller does next."""
+        if jax.process_count() == 1:  # several ones would have to transfer arrays in the same order
+            pool = ThreadPoolExecutor(1)
+            self._ahead = epoch, pool.submit(self._compile, epoch)
+            pool.shutdown(wait=False)
+
     def enter_phase(
         self, train_state: TrainState, epoch: int, *, previous: int
     ) -> tuple[TrainState, jax.stages.Compiled]:
@@ -111,7 +120,8 @@ class Run:
                 state.repartition, trainable=self._trainable(epoch), optimizer=self._optimizer(epoch)
             )
             train_state = jax.jit(repartition, out_shardings=self._shardings(epoch))(train_state)
-        return train_state, self._compile(train_state, epoch)
+        ahead, self._ahead = self._ahead, None
+        return train_state, ahead[1].result() if ahead and ahead[0] == epoch else self._compile(epoch)
 
     def _create(self, params: Tree, stats: Tree, *, epoch: int) -> TrainState:
         trainable, optimizer = self._trainable(epoch), self._optimizer(epoch)
@@ -123,7 +133,7 @@ class Run:
     def _shardings(self, epoch: int) -> TrainState:
         return meshes.state(self.mesh, self._shapes(epoch))
 
-    def _compile(self, train_state: TrainState, epoch: int) -> jax.stages.Compiled:
+    def _compile(self, epoch: int) -> jax.stages.Compiled:
         config = self.config
         train_step = steps.build_train_step(
             self.model.train,
@@ -144,8 +154,9 @@ class Run:
             accumulate=config.optim.accumulate,
             sam_radius=config.optim.sam_radius,
             ema_decay=config.optim.ema.decay if config.optim.ema else None,
+            remat=config.remat,
         )
-        return self.training.compile(train_step, train_state)
+        return self.training.compile(train_step, self.abstract_state(epoch))
 
     def _trainable(self, epoch: int) -> dict[str, bool]:
         return {row.path: row.trains(epoch) for row in self.plan.rows}

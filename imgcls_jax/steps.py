@@ -37,6 +37,7 @@ def build_train_step(
     accumulate: int = 1,
     sam_radius: float = 0.0,
     ema_decay: float | None = None,
+    remat: bool = False,
 ) -> TrainStep:
     """A function (state, batch) → state; jit it with the state donated.
 
@@ -59,6 +60,9 @@ def build_train_step(
             # Under mixup a prediction counts as right where it names the class of the greater share.
             metrics = batch_metrics(losses, logits, jnp.argmax(labels, -1))
             return precision.scale(losses.mean(), state.loss_scale), (new_stats, metrics)
+
+        if remat:
+            loss_of = jax.checkpoint(loss_of, policy=_is_product)
 
         def part(carry: Any, inputs: Any) -> tuple[Any, None]:
             total, stats, metrics = carry
@@ -107,6 +111,11 @@ def build_train_step(
         return new.replace(step=state.step + 1)
 
     return train_step
+
+
+def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+    """What rematerialisation keeps: all else costs little arithmetic."""
+    return primitive.name in ("conv_general_dilated", "dot_general")
 
 
 def build_predict(

@@ -83,8 +83,11 @@ def train_and_evaluate(
     run = Run(config, dataset, mesh)
     checkpoints = Checkpoints(workdir / "checkpoints")
     resumed = checkpoints.latest() is not None
-    train_state, state_epoch, saved = restore(run, checkpoints)
+    saved = resume_point(checkpoints)
     epoch, first_step, recoveries = saved["epoch"], saved["step"], saved["recoveries"]
+    if epoch < config.epochs:
+        run.compile_ahead(epoch)
+    train_state, state_epoch = restore(run, checkpoints, saved)
     history: list[Record] = saved["history"]
 
     step = None
@@ -144,7 +147,8 @@ def train_and_evaluate(
                     raise
                 recoveries += 1
                 checkpoints.wait()
-                train_state, state_epoch, saved = restore(run, checkpoints)
+                saved = resume_point(checkpoints)
+                train_state, state_epoch = restore(run, checkpoints, saved)
                 epoch, first_step, history = saved["epoch"], saved["step"], saved["history"]
                 train_state = run.scale_rate(train_state, history, recoveries)
                 console.line(
@@ -206,16 +210,22 @@ def train_and_evaluate(
     return result
 
 
-def restore(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, int, dict[str, Any]]:
-    """The newest checkpoint's state, the epoch that the state belongs to, and the checkpoint's document; or those of a
-    run before its first step."""
+def resume_point(checkpoints: Checkpoints) -> dict[str, Any]:
+    """How far the run is: the newest checkpoint's document, or what it would be before the first step."""
     newest = checkpoints.latest()
     if newest is None:
-        return run.initial_state(), 0, {"epoch": 0, "step": 0, "history": [], "recoveries": 0, "seconds": 0.0}
-    saved = checkpoints.run(newest)
+        return {"epoch": 0, "step": 0, "history": [], "recoveries": 0, "seconds": 0.0}
+    return checkpoints.run(newest)
+
+
+def restore(run: Run, checkpoints: Checkpoints, saved: dict[str, Any]) -> tuple[TrainState, int]:
+    """The state at the `resume_point` of a run, and the epoch that it belongs to."""
+    newest = checkpoints.latest()
+    if newest is None:
+        return run.initial_state(), 0
     # At an epoch's end the state is still that epoch's; the next one may train other parameters.
     state_epoch = saved["epoch"] if saved["step"] else max(saved["epoch"] - 1, 0)
-    return checkpoints.state(newest, run.abstract_state(state_epoch)), state_epoch, saved
+    return checkpoints.state(newest, run.abstract_state(state_epoch)), state_epoch
 
 
 def train_epoch(

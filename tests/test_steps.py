@@ -90,3 +90,20 @@ def test_evaluation_prefers_the_average(tiny_config, tiny_arrays):
     average = state.average._replace(params=jax.tree.map(lambda x: x + 1, state.average.params), count=jnp.int32(1))
     params, _ = steps.build_evaluation_variables(run._optimizer(0))(state.replace(average=average))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 1), params, state.params)
+
+
+def test_rematerialisation_keeps_only_products(tiny_config, tiny_arrays):
+    """The same step; of what depends on the images the backward pass is given the outputs of the convolution and of
+    the dense layer, beside the images and labels themselves."""
+    plain, again = (one_step(tiny_config(remat=remat), tiny_arrays)[1] for remat in (False, True))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), plain.params, again.params)
+
+    config = tiny_config(remat=True)
+    run = Run(config, data.load(config.data, arrays=tiny_arrays), meshes.make(config.mesh))
+    run.training.compile = lambda step, state: (step, state)
+    batch = {"image": jnp.zeros((16, 8, 8, 3), jnp.uint8), "label": jnp.zeros(16, jnp.int32)}
+    step, state = run._compile(0)
+    jaxpr = jax.make_jaxpr(step)(state, batch | {"aspect": jnp.ones(16), "index": jnp.arange(16)}).jaxpr
+    (backward,) = (equation for equation in jaxpr.eqns if equation.primitive.name == "remat2")
+    kept = sorted(x.aval.shape for x in backward.invars if x.aval.shape[:1] == (16,))
+    assert kept == [(16, 3), (16, 3), (16, 8, 8, 3), (16, 8, 8, 4)]

@@ -84,6 +84,10 @@ class Config:
     dynamic loss scaling."""
     seed: Annotated[int, Field(ge=0)]
     """Seed of initialisation, order, augmentation and dropout."""
+    remat: bool = False
+    """Rematerialisation: the backward pass computes normalisations, activations and pooling again and keeps only the
+    outputs of convolutions and matrix products, which takes less memory and more time. On GPU and TPU; XLA's CPU
+    backend undoes it."""
     transfer: Transfer = field(default_factory=Transfer)
     """Loading, replacing and freezing of parameters."""
     eval_batch_size: Annotated[int, Field(gt=0)] | None = None

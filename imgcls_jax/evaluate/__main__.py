@@ -48,7 +48,7 @@ def evaluate(config: c.Config, *, views: Views | Literal["centre"] | None = None
     run = Run(config, data.load(config.data), mesh)
     for note in run.notes:
         Console().line(f"note: {note}")
-    initial = run.plan.merge(*jax.jit(run.model.create)(jax.random.key(0)))
+    initial = run.plan.merge(*run.model.create(jax.random.key(0)))
     variables = meshes.put(initial, meshes.replicated(mesh))
     splits = {
         "validation": (run.dataset.validation, config.test_views if views else None),

@@ -30,7 +30,7 @@ from imgcls_jax.metrics import Metrics
 from imgcls_jax.optim.schedules import LearningRate
 from imgcls_jax.run import Run
 from imgcls_jax.state import TrainState
-from imgcls_jax.train import restore
+from imgcls_jax.train import restore, resume_point
 from imgcls_jax.validate import validate, validate_data
 from imgcls_jax.workdir import write_json
 
@@ -145,7 +145,8 @@ def range_test(run: Run, train_state: TrainState, epoch: int = 0, previous: int 
 def _latest(run: Run, workdir: Path) -> tuple[TrainState, int, int]:
     """The state of the latest checkpoint, the epoch in which its training goes on, and the epoch of its layout."""
     with checkpoint.of_run(workdir) as (checkpoints, _):
-        train_state, previous, saved = restore(run, checkpoints)
+        saved = resume_point(checkpoints)
+        train_state, previous = restore(run, checkpoints, saved)
     return train_state, min(saved["epoch"], run.config.epochs - 1), previous
 
 
