@@ -139,6 +139,8 @@ def cifar10_epochs(name: str, model: str) -> Callable[[Options], Iterator[Result
         result.name = name
         result.ratios = [theirs / mine for theirs, mine in pairs(result, "seconds")]
         result.remarks.append(medians(result, "seconds", "s an epoch"))
+        host = statistics.median(answer["host_seconds"] for answer in result.measurements["ours"])
+        result.remarks.append(f"our host thread works {host:.3g} s of it")
         yield result
 
     return measure
