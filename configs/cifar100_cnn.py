@@ -3,6 +3,8 @@
 32-64-128 channels, each convolution with ReLU and 2×2 max pooling, 256 hidden units; SGD at 0.01 with momentum 0.9 that
 falls by a tenth each epoch, 5 epochs. The report let a finder choose the batch size from 32 to 512 and does not say
 which it took: 32 here. It gives no clean accuracy; on CIFAR-100-C's distorted test images it had 16.158 %.
+
+Measured here, one seed, in 6 minutes on two busy CPU cores: 38.55 % test; validation 14.5, 25.0, 31.7, 35.9, 38.2 %.
 """
 
 from imgcls_jax import config as c

@@ -10,6 +10,10 @@
 Each is convolution → ReLU → 2×2 max pooling twice, then 120 and 84 hidden units; SGD at a constant 0.01 with momentum
 0.9, batch 16, 30 epochs, 80 % of the training images. `:no_validation` trains on all of them, so that nothing chooses
 its best epoch: its last one is tested. The report does not state its normalisation; mean and std are 0.5 here.
+
+Measured here, one seed, in 19 minutes on two busy CPU cores: without a variant 59.40 % validation at the 11th of 30
+epochs (60.37 % test), overfitted after: 56.06 % at the end, with 67.7 % of the training images right. The variants were
+not run to the end.
 """
 
 import dataclasses
