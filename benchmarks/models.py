@@ -76,7 +76,7 @@ def main(names: Sequence[str]) -> None:
     for name in names or models.MODELS:
         config = models.MODELS[name]
         entries = [entry for entry in catalogue.CATALOGUE.values() if entry.model == name]
-        small = name.startswith(("cifar_", "wrn"))
+        small = name.startswith(("cifar_", "wrn", "airbench"))
         side, classes = (32, 10) if small else (224, 1000)
         error = logits_error(name)
         cells = (

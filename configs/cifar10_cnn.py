@@ -67,7 +67,11 @@ def get_config(variant: str = "") -> c.Config:
     if not variant:
         optim = c.Optim(
             optimizer=c.Muon(
-                weight_decay=0.01, kernels="convolutions", newton_schulz_steps=3, adam_learning_rate_scale=0.04
+                weight_decay=0.01,
+                kernels="convolutions",
+                newton_schulz_steps=3,
+                rest=c.AdamW(weight_decay=0.01),
+                rest_learning_rate_scale=0.04,
             ),
             schedule=c.Schedule(peak=0.02, shape=c.OneCycle(warmup_share=0.1, initial_division=4)),
         )

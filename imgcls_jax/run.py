@@ -1,11 +1,13 @@
 """Everything that a config and its data determine, made once: model, optimiser, compiled steps, feeds."""
 
 import functools
+import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from imgcls_jax import augment, data, feed, losses, models, pretrained, state, steps
@@ -46,7 +48,8 @@ class Run:
         params, stats = self._abstract
         loaded, notes = pretrained.load(config, params, stats)
         self.notes = [*notes, *_notes(config, dataset)]
-        self.plan = surgery.plan(config.transfer, config.model, params, stats, loaded)
+        computed = models.computed(config.model, functools.partial(_images, config, dataset.train))
+        self.plan = surgery.plan(config.transfer, config.model, params, stats, loaded, computed)
         self._loss = losses.build(
             config.loss, num_classes=outputs, class_counts=dataset.train.class_counts(outputs).tolist()
         )
@@ -228,6 +231,14 @@ class Run:
             "class_names": list(self.dataset.class_names),
             "split_hash": self.dataset.split_hash,
         }
+
+
+def _images(config: c.Config, split: data.Split, pixels: int) -> np.ndarray:
+    """Normalised images of the split, evenly spread over it, of about this many pixels in all: float32 [n, h, w, c]."""
+    count = min(len(split), math.ceil(pixels / math.prod(config.data.image_size)))
+    rows = np.arange(count) * len(split) // count
+    prepare, _ = views.look(config, None)
+    return np.asarray(prepare(jnp.asarray(split.read(rows))))
 
 
 def _notes(config: c.Config, dataset: data.Dataset) -> list[str]:

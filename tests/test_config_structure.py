@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from shipped import CLASSES, SPECS
 
-from imgcls_jax import augment, state
+from imgcls_jax import augment, models, state
 from imgcls_jax import config as c
 from imgcls_jax.config import files
 from imgcls_jax.data.split import hold_out
@@ -44,7 +44,10 @@ def plan(name):
         for path, leaf in flat.items()
         if not paths.matches(path, config.transfer.replace)
     }
-    return surgery.plan(config.transfer, config.model, params, stats, loaded if config.transfer.init_from else None)
+    computed = models.computed(config.model, lambda pixels: np.zeros((1, 9, 9, 3), np.float32))
+    return surgery.plan(
+        config.transfer, config.model, params, stats, loaded if config.transfer.init_from else None, computed
+    )
 
 
 def kernels(name):
@@ -99,6 +102,8 @@ IMAGENETTE = convolutions((7, 32), (5, 64), (3, 128)) + dense(51_200, 512, 10)
         "cifar10_cnn.py:dropout": SIX,
         "cifar10_cnn.py:as_reported": SIX,
         "cifar10_cnn.py": SIX,
+        "cifar10_speedrun.py": convolutions((2, 24), (3, 64), (3, 64), (3, 256), (3, 256), (3, 256), (3, 256))
+        + dense(256, 10),
         "cifar100_cnn.py": convolutions((3, 32), (3, 64), (3, 128)) + dense(2048, 256, 100),
         "sketch_cnn.py:baseline": convolutions((5, 10), (5, 20), (5, 20)) + dense(320, 50, 500),
         "sketch_cnn.py": convolutions((5, 32), (3, 64), (3, 128), (3, 256), (3, 512)) + dense(512, 500),
@@ -122,6 +127,9 @@ def test_layers_are_those_of_the_report(name, expected):
         ("cats_dogs_cnn.py:first_convs", 19_905, 26_308_673),
         ("cats_dogs_cnn.py:last_convs", 92_865, 26_308_673),
         ("cifar100_wrn.py", 36_536_884, 36_536_884),
+        # airbench94_muon's network has 1,972,792 parameters, of them 1,152 frozen scales, which are left out here, and
+        # 288 of the frozen whitening convolution.
+        ("cifar10_speedrun.py", 1_972_792 - 1_152 - 288, 1_972_792 - 1_152),
         # torchvision's ResNet-18 without its output layer has 11,176,512 parameters, of them 9,600 in BatchNorm
         # layers; the new output layer has 5,130.
         ("imagenette_r18.py", 9_600 + 5_130, 11_176_512 + 5_130),
@@ -135,6 +143,21 @@ def test_layers_are_those_of_the_report(name, expected):
 )
 def test_counts(name, trainable, total):
     assert plan(name).count(0) == (trainable, total)
+
+
+def test_first_rates_of_the_speed_run():
+    """airbench94_muon's, whose SGD sees gradients summed over the batch of 2,000: 0.24, 0.053 and 0.67, falling to 0 in
+    200 steps; weight decay 2e-6 · 2,000 over the rate."""
+    optim, rows = load("cifar10_speedrun.py").optim, {row.path: row for row in plan("cifar10_speedrun.py").rows}
+    rate = schedules.build(optim.schedule, steps_per_epoch=25, epochs=8)
+    assert [rate.at(step) for step in (0, 100, 199)] == pytest.approx([0.24, 0.12, 0.0012])
+    for path, reference in (("whiten.bias", 0.053), ("layer1.bn1.bias", 0.053), ("head.out.kernel", 0.67)):
+        scale = optim.optimizer.rest_learning_rate_scale * rows[path].learning_rate_scale
+        assert 0.24 * scale == pytest.approx(2000 * reference)
+        decay = optim.optimizer.rest.weight_decay * rows[path].weight_decay_scale
+        assert decay == pytest.approx(2e-6 * 2000 / reference / 2000)
+    assert rows["layer1.conv1.kernel"].learning_rate_scale == 1
+    assert optim.optimizer.weight_decay == 0
 
 
 @pytest.mark.parametrize("variant", ["", ":as_run"])

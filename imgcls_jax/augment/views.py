@@ -34,9 +34,10 @@ def views(
     """What the model sees of each canvas in each view, normalised.
 
     Args:
-        kind: "flip": the centre and its mirror image; "five_crop": the corners (top left, top right, bottom left,
-            bottom right) and the centre; "ten_crop": these five of the canvas, then of its mirror image. Crops and
-            order are torchvision's.
+        kind: "flip": the centre and its mirror image; "flip_shift": the centre, and it moved one pixel up left and one
+            down right with its border reflected, then the mirror images of these three; "five_crop": the corners (top
+            left, top right, bottom left, bottom right) and the centre; "ten_crop": these five of the canvas, then of
+            its mirror image. Crops and their order are torchvision's.
 
     Raises:
         ValueError: `image_size` exceeds the canvas.
@@ -45,6 +46,9 @@ def views(
     match kind:
         case "flip":
             crops = [_centre(image, image_size), _centre(mirrored, image_size)]
+        case "flip_shift":
+            crops = _shifts(_centre(image, image_size))
+            crops += [crop[:, :, ::-1] for crop in crops]
         case "five_crop":
             crops = _five(image, image_size)
         case "ten_crop":
@@ -67,6 +71,11 @@ def average(logits: Float[Array, "views b k"], *, sigmoid: bool) -> Float[Array,
 
 def _centre(image: UInt8[Array, "b H W c"], size: Size) -> Float[Array, "b h w c"]:
     return centre_crop(View.of(image), size).pixels()
+
+
+def _shifts(image: Float[Array, "b h w c"]) -> list[Float[Array, "b h w c"]]:
+    padded = jnp.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    return [image, padded[:, 2:, 2:], padded[:, :-2, :-2]]
 
 
 def _five(image: UInt8[Array, "b H W c"], size: Size) -> list[Float[Array, "b h w c"]]:

@@ -27,6 +27,7 @@ from imgcls_jax.config.augment import (
 from imgcls_jax.config.data import TFDS, Arrays, Canvas, Data, Folder
 from imgcls_jax.config.model import (
     CNN,
+    Airbench,
     CifarResNet,
     Conv,
     Dense,

@@ -135,6 +135,18 @@ class SqueezeNet:
 
 
 @settings
+class Airbench:
+    """The network of the CIFAR-10 speed run airbench94 (Jordan 2024): a convolution that whitens patches of 2×2 pixels,
+    computed from the training images and to be frozen ("whiten.kernel"), and three groups of two 3×3 convolutions."""
+
+    widths: tuple[Positive, Positive, Positive] = (64, 256, 256)
+    """Channels of the groups."""
+    whitening_eps: Annotated[float, Field(gt=0)] = 5e-4
+    """Added to the variance of each direction of the patches, so that the faintest are not blown up."""
+    family: Literal["airbench"] = field(default="airbench", kw_only=True)
+
+
+@settings
 class DINOv2:
     """DINOv2's vision transformer with patches of 14 pixels (Oquab et al. 2023; registers: Darcet et al. 2023)."""
 
@@ -149,4 +161,6 @@ class DINOv2:
     family: Literal["dinov2"] = field(default="dinov2", kw_only=True)
 
 
-Model = Annotated[CNN | ResNet | CifarResNet | WideResNet | SqueezeNet | DINOv2, Field(discriminator="family")]
+Model = Annotated[
+    CNN | ResNet | CifarResNet | WideResNet | SqueezeNet | Airbench | DINOv2, Field(discriminator="family")
+]

@@ -119,16 +119,22 @@ class LAMB:
 
 @settings
 class Muon:
-    """Muon (Jordan et al. 2024) with Nesterov momentum for kernels; AdamW (b1 0.9, b2 0.999, eps 1e-8) for the rest."""
+    """Muon (Jordan et al. 2024) with Nesterov momentum for kernels, another optimiser for the rest."""
 
     momentum: Fraction = 0.95
     newton_schulz_steps: Annotated[int, Field(gt=0)] = 5
     weight_decay: NonNegative = 0.0
+    """Of its kernels; `rest` has its own."""
     kernels: Literal["all", "convolutions"] = "all"
-    """Which kernels it takes. "convolutions" leaves dense layers to AdamW: to orthogonalise a wide one costs as much
+    """Which kernels it takes. "convolutions" leaves dense layers to `rest`: to orthogonalise a wide one costs as much
     as a small network's step."""
-    adam_learning_rate_scale: Positive = 0.1
-    """Learning rate of the AdamW part, relative to the schedule's."""
+    normalise: bool = False
+    """Before each step, scale each of its kernels to the norm √(output channels), as airbench does. A kernel before a
+    BatchNorm then has a learning rate that does not fall as the kernel grows."""
+    rest: Annotated[AdamW | SGD, Field(discriminator="name")] = field(default_factory=lambda: AdamW(weight_decay=0.0))
+    """Optimiser of all other parameters."""
+    rest_learning_rate_scale: Positive = 0.1
+    """Learning rate of `rest`, relative to the schedule's."""
     name: Literal["muon"] = field(default="muon", kw_only=True)
 
 

@@ -12,7 +12,7 @@ from imgcls_jax.config.model import Model
 from imgcls_jax.config.optim import Loss, Optim
 from imgcls_jax.config.transfer import Transfer
 
-Views = Literal["flip", "five_crop", "ten_crop"]
+Views = Literal["flip", "flip_shift", "five_crop", "ten_crop"]
 
 
 @settings
@@ -94,6 +94,7 @@ class Config:
     """Images an evaluation step over all devices; None: as `batch_size`. Every example counts exactly once."""
     test_views: Views | None = None
     """Average the predicted probabilities of several views of each test image: "flip": the centre and its mirror image;
+    "flip_shift": also both of the image moved by one pixel, up left and down right, the border reflected (airbench);
     "five_crop": the corners and the centre of the canvas; "ten_crop": these and their mirror images. None: the centre
     alone, as the validation in training always does."""
     best: Best = field(default_factory=Best)

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
+from jaxtyping import Float
 
 from imgcls_jax.config import model as cfg
+from imgcls_jax.models.airbench import Airbench, whitening_kernel
 from imgcls_jax.models.cifar_resnet import CifarResNet
 from imgcls_jax.models.cnn import CNN
 from imgcls_jax.models.dinov2 import DINOv2
@@ -19,11 +22,14 @@ FAMILIES: dict[str, Callable[..., nnx.Module]] = {
     "cifar_resnet": CifarResNet,
     "wide_resnet": WideResNet,
     "squeezenet": SqueezeNet,
+    "airbench": Airbench,
     "dinov2": DINOv2,
 }
 """The constructor of each `family` of configs."""
 
 _linear = cfg.Head()
+# From how many pixels initial values are computed: those of 5,000 images of CIFAR-10, as in the reference.
+_PIXELS = 5000 * 32 * 32
 
 MODELS: dict[str, cfg.Model] = {
     "resnet18": cfg.ResNet("resnet18", _linear),
@@ -44,6 +50,7 @@ MODELS: dict[str, cfg.Model] = {
     "wrn28_10": cfg.WideResNet(28, 10, _linear),
     "squeezenet1_0": cfg.SqueezeNet("1_0"),
     "squeezenet1_1": cfg.SqueezeNet("1_1"),
+    "airbench94": cfg.Airbench(),
     "dinov2_vits14": cfg.DINOv2("small", _linear),
     "dinov2_vitb14": cfg.DINOv2("base", _linear),
     "dinov2_vitl14": cfg.DINOv2("large", _linear),
@@ -88,3 +95,17 @@ def build(
     return FAMILIES[config.family](
         config, num_classes=num_classes, channels=channels, image_size=image_size, dtype=dtype, rngs=rngs
     )
+
+
+def computed(
+    config: cfg.Model, images: Callable[[int], Float[np.ndarray, "n h w c"]]
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """Initial values that follow from the training images, by parameter path; they stand in for random ones.
+
+    Args:
+      config: the architecture. Only `Airbench` has such a parameter, its whitening convolution.
+      images: gives normalised training images of about this many pixels in all; called where they are needed.
+    """
+    if isinstance(config, cfg.Airbench):
+        return {"whiten.kernel": whitening_kernel(images(_PIXELS), config.whitening_eps)}
+    return {}

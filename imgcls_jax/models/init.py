@@ -35,6 +35,14 @@ def bias_init(name: Init, fan_in: int) -> nnx.Initializer:
     return uniform(1 / math.sqrt(fan_in)) if name == "torch" else nnx.initializers.zeros
 
 
+def dirac(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """A kernel [h, w, in, out] of odd sides whose first outputs copy the inputs (torch's `dirac_`); outputs beyond the
+    number of inputs start as torch's default."""
+    height, width, inputs, outputs = shape
+    identity = jnp.zeros(shape, dtype).at[height // 2, width // 2].set(jnp.eye(inputs, outputs, dtype=dtype))
+    return jnp.where(jnp.arange(outputs) < inputs, identity, KERNELS["torch"](key, shape, dtype))
+
+
 def uniform(bound: float) -> nnx.Initializer:
     """The uniform distribution on [−bound, bound)."""
 

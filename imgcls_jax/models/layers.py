@@ -108,9 +108,9 @@ class BatchNorm(nnx.Module):
     those of the global batch.
     """
 
-    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5):
+    def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5, use_scale: bool = True):
         """`momentum`: the share of the batch's statistics in the new running ones (torch's convention)."""
-        self.scale = nnx.Param(jnp.ones(features))
+        self.scale = nnx.Param(jnp.ones(features)) if use_scale else None
         self.bias = nnx.Param(jnp.zeros(features))
         self.mean = nnx.BatchStat(jnp.zeros(features))
         self.var = nnx.BatchStat(jnp.ones(features))
@@ -138,7 +138,9 @@ class BatchNorm(nnx.Module):
                 self._update(batch_mean, batch_var, count=math.prod(x.shape[:-1]))
             if not self.use_running_average:
                 mean, var = batch_mean, batch_var
-        factor = lax.rsqrt(var + self.epsilon) * self.scale[...]
+        factor = lax.rsqrt(var + self.epsilon)
+        if self.scale is not None:
+            factor = factor * self.scale[...]
         return ((x32 - mean) * factor + self.bias[...]).astype(x.dtype)
 
     def _update(self, mean: Float[Array, " c"], biased_var: Float[Array, " c"], count: int) -> None:

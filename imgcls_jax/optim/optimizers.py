@@ -65,17 +65,25 @@ def build(
     optimizer = optim.optimizer
     rates = jax.tree.map(lambda _: 1.0, params) if lr_scale is None else lr_scale
     shares = jax.tree.map(lambda _: 1.0, params) if wd_scale is None else wd_scale
-    decay = jax.tree.map_with_path(
-        lambda path, p, share: _decays(path, p, optim) * optimizer.weight_decay * share, params, shares
-    )
+    # Muon shares the parameters with another optimiser; any other one has them to itself.
+    parts: dict[str, config.Optimizer] = {"main": optimizer}
+    part_of = jax.tree.map(lambda _: "main", params)
     if isinstance(optimizer, config.Muon):
-        rates = jax.tree.map_with_path(
-            lambda path, p, rate: rate * (1 if _orthogonal(optimizer, path, p) else optimizer.adam_learning_rate_scale),
-            params, rates,
-        )  # fmt: skip
+        parts["rest"] = optimizer.rest
+        part_of = jax.tree.map_with_path(lambda path, p: "main" if _orthogonal(optimizer, path, p) else "rest", params)
+        rates = jax.tree.map(
+            lambda rate, part: rate * (1 if part == "main" else optimizer.rest_learning_rate_scale), rates, part_of
+        )
+    decay = jax.tree.map_with_path(
+        lambda path, p, part, share: _decays(path, p, optim) * parts[part].weight_decay * share, params, part_of, shares
+    )
 
     def chain(learning_rate: Scalar) -> optax.GradientTransformation:
-        core = optax.chain(*_core(optimizer, decay, rates, learning_rate))
+        links = {
+            name: optax.chain(*_core(part, _only(name, decay, part_of), _only(name, rates, part_of), learning_rate))
+            for name, part in parts.items()
+        }
+        core = links["main"] if len(links) == 1 else optax.partition(links, part_of)
         if isinstance(optimizer, config.ScheduleFreeAdamW):
             core = optax.contrib.schedule_free(core, learning_rate, optimizer.b1)
         if optim.lookahead is not None:
@@ -126,11 +134,17 @@ def _core(
             return [optax.scale_by_adam(optimizer.b1, optimizer.b2, optimizer.eps), add_decay,
                     optax.scale_by_trust_ratio(), descend]  # fmt: skip
         case config.Muon():
-            return [_muon(optimizer), add_decay, descend]
+            normalise = [_normalise()] if optimizer.normalise else []
+            return [_muon(optimizer), add_decay, descend, *normalise]
         case config.ScheduleFreeAdamW():
             # Adam without its first moment: schedule-free's interpolation takes its place.
             scale = optax.scale_by_rms(optimizer.b2, optimizer.eps, eps_in_sqrt=False, bias_correction=True)
             return [scale, add_decay, descend]
+
+
+def _only(name: str, tree: PyTree, part_of: PyTree[str]) -> PyTree:
+    """`tree` as `optax.partition` shows the part of that name its gradients: without the leaves of other parts."""
+    return jax.tree.map(lambda leaf, part: leaf if part == name else optax.MaskedNode(), tree, part_of)
 
 
 def _decays(path: tuple, p: jax.Array, optim: config.Optim) -> bool:
@@ -168,7 +182,7 @@ def _orthogonal(optimizer: config.Muon, path: tuple, p: jax.Array) -> bool:
 
 
 def _muon(optimizer: config.Muon) -> optax.GradientTransformation:
-    """Orthogonalised momentum for kernels, Adam for the rest, both before weight decay and learning rate.
+    """Orthogonalised momentum of kernels, before weight decay and learning rate.
 
     A kernel ([in, out], or HWIO) is the matrix [every axis but the last, last], as in Jordan's reference
     implementation, where it is torch's `weight.view(len(weight), -1)`; steps are scaled by √max(1, out / in) as there.
@@ -180,18 +194,22 @@ def _muon(optimizer: config.Muon) -> optax.GradientTransformation:
     def scale_by_shape(u: jax.Array) -> jax.Array:
         return u * max(1.0, u.shape[-1] / (u.size / u.shape[-1])) ** 0.5
 
-    muon = optax.chain(
+    return optax.chain(
         optax.contrib.scale_by_muon(
             ns_steps=optimizer.newton_schulz_steps, beta=optimizer.momentum, weight_dimension_numbers=dimensions
         ),
         optax.stateless(lambda updates, _: jax.tree.map(scale_by_shape, updates)),
     )
-    return optax.partition(
-        {"muon": muon, "adam": optax.scale_by_adam()},
-        lambda params: jax.tree.map_with_path(
-            lambda path, p: "muon" if _orthogonal(optimizer, path, p) else "adam", params
-        ),
-    )
+
+
+def _normalise() -> optax.GradientTransformation:
+    """Steps that start from the kernel scaled to the norm √outputs, in place of the kernel itself."""
+
+    def from_the_sphere(update: jax.Array, p: jax.Array) -> jax.Array:
+        norm = jnp.maximum(jnp.linalg.norm(p), 1e-12)  # a kernel of zeros stays where it is
+        return update + (p.shape[-1] ** 0.5 / norm - 1) * p
+
+    return optax.stateless(lambda updates, params: jax.tree.map(from_the_sphere, updates, params))
 
 
 class LookaheadState(NamedTuple):

@@ -143,8 +143,9 @@ def _check_schedule(schedule: config.Schedule, epochs: int) -> None:
 
 def _check_optimizer(optim: config.Optim) -> None:
     optimizer = optim.optimizer
-    if isinstance(optimizer, config.SGD) and optimizer.nesterov and not optimizer.momentum:
-        raise UserError("optim.optimizer.nesterov needs a momentum above 0: set optim.optimizer.momentum")
+    for where, part in (("optim.optimizer", optimizer), ("optim.optimizer.rest", getattr(optimizer, "rest", None))):
+        if isinstance(part, config.SGD) and part.nesterov and not part.momentum:
+            raise UserError(f"{where}.nesterov needs a momentum above 0: set {where}.momentum")
     if not isinstance(optimizer, config.ScheduleFreeAdamW):
         return
     if not isinstance(optim.schedule.shape, config.Constant):

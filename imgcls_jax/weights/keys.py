@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from imgcls_jax.config.model import CNN, Head, Model, SqueezeNet
+from imgcls_jax.config.model import CNN, Airbench, Head, Model, SqueezeNet
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -131,6 +131,15 @@ _SQUEEZENET = tuple(
         ("classifier.1", "head.out", CONV),
     )
 )
+# Names of KellerJordan/cifar10-airbench, whose BatchNorms also have a weight that is always 1.
+_AIRBENCH = tuple(
+    _layers(
+        ("whiten", "whiten", CONV),
+        ("layers.{}.conv{}", "layer{}.conv{}", CONV),
+        ("layers.{}.norm{}", "layer{}.bn{}", BATCH_NORM),
+        ("head", "head.out", LINEAR),
+    )
+)
 # Names of facebookresearch/dinov2.
 _DINOV2 = tuple(
     _layers(
@@ -154,6 +163,7 @@ _BACKBONES = {
     "cifar_resnet": _CIFAR_RESNET,
     "wide_resnet": _WIDE_RESNET,
     "squeezenet": _SQUEEZENET,
+    "airbench": _AIRBENCH,
     "dinov2": _DINOV2,
 }
 # What the torch models call their output layer; on import, each of these names is understood in every family.
@@ -168,7 +178,7 @@ def rules(model: Model) -> tuple[Rule, ...]:
     `fc.hidden.0.norm` and `fc.out` (with `linear` or `head` where the family has that in place of `fc`).
     """
     backbone = _BACKBONES[model.family]
-    if isinstance(model, SqueezeNet):
+    if isinstance(model, SqueezeNet | Airbench):
         return backbone
     return (*backbone, *_head(_HEADS[model.family], model.head, _flattened_channels(model)))
 

@@ -47,7 +47,7 @@ def nearest(pattern: str, paths: Iterable[str]) -> str:
 # The order in which the torch models register their children and parameters; children not listed here are numbers.
 # fmt: off
 _REGISTERED = (
-    "cls_token", "pos_embed", "register_tokens", "patch_embed",
+    "cls_token", "pos_embed", "register_tokens", "patch_embed", "whiten",
     "conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "shortcut", "layer1", "layer2", "layer3", "layer4", "downsample",
     "features", "squeeze", "expand1x1", "expand3x3", "convs", "conv", "bn",
     "blocks", "norm1", "attn", "qkv", "proj", "ls1", "norm2", "mlp", "fc1", "fc2", "ls2",
@@ -64,6 +64,7 @@ _STAGES = {
     "cifar_resnet": r"layer\d",
     "wide_resnet": r"layer\d",
     "squeezenet": r"features\.\d+",
+    "airbench": r"layer\d",
     "dinov2": r"blocks\.\d+",
 }
 

@@ -17,7 +17,7 @@ from imgcls_jax.weights import paths
 from imgcls_jax.weights.fit import fit
 from imgcls_jax.weights.paths import HEAD
 
-Source = Literal["loaded", "replaced", "random"]
+Source = Literal["loaded", "replaced", "computed", "random"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Row:
     path: str
     shape: tuple[int, ...]
     source: Source
-    """"replaced": the checkpoint was not to be used here; "random": there is no checkpoint."""
+    """"replaced": the checkpoint was not to be used here; "computed": it follows from the training images; "random":
+    there is no checkpoint."""
     trains_from: int | None
     """First epoch, counted from 0, in which it trains; None: never."""
     group: str
@@ -54,7 +55,7 @@ class Plan:
     statistics: Mapping[str, Source]
     """Where each BatchNorm statistic comes from."""
     loaded: Mapping[str, np.ndarray]
-    """Path → value of every loaded parameter and statistic."""
+    """Path → value of every loaded parameter and statistic, and of the computed ones."""
 
     @property
     def changes(self) -> tuple[int, ...]:
@@ -83,7 +84,8 @@ class Plan:
         return sum(row.trains(epoch) for row in self.rows), len(self.rows)
 
     def merge(self, params: Mapping, stats: Mapping) -> tuple[dict, dict]:
-        """The initial parameters and statistics with the loaded values in their places, in the initial dtypes."""
+        """The initial parameters and statistics with the loaded and computed values in their places, in the initial
+        dtypes."""
 
         def value(path: str, initial: Any) -> Any:
             return jnp.asarray(self.loaded[path], initial.dtype) if path in self.loaded else initial
@@ -121,7 +123,12 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def plan(
-    transfer: Transfer, model: Model, params: Mapping, stats: Mapping, loaded: Mapping[str, Any] | None = None
+    transfer: Transfer,
+    model: Model,
+    params: Mapping,
+    stats: Mapping,
+    loaded: Mapping[str, Any] | None = None,
+    computed: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Decide on every parameter.
 
@@ -131,6 +138,7 @@ def plan(
       params: nested dict of the initial parameters, or anything else with their shapes.
       stats: the same of the BatchNorm statistics.
       loaded: path → array of the checkpoint's parameters and statistics, in our layout and names; None without one.
+      computed: path → value of the parameters that follow from the training images; loaded ones come first.
 
     Raises:
       UserError: a pattern matches nothing; a parameter or statistic is neither in the checkpoint nor replaced, has
@@ -148,6 +156,9 @@ def plan(
     else:
         kept = fit(loaded, shapes | stat_shapes, transfer.replace)
         sources = {path: "loaded" if path in kept else "replaced" for path in [*shapes, *stat_shapes]}
+    for path, value in (computed or {}).items():
+        if path not in kept:
+            kept[path], sources[path] = value, "computed"
     trains_from = _trains_from(transfer, order, stat_shapes)
     _check_frozen_random(transfer, order, sources, trains_from)
 
@@ -222,7 +233,7 @@ def _check_frozen_random(
 ) -> None:
     if transfer.allow_frozen_random:
         return
-    wrong = [path for path in order if sources[path] != "loaded" and trains_from[path] != 0]
+    wrong = [path for path in order if sources[path] in ("replaced", "random") and trains_from[path] != 0]
     if wrong:
         raise UserError(
             f"{len(wrong)} parameters would be frozen at their random initial values: load or train them, or set "

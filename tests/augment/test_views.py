@@ -50,6 +50,14 @@ def test_flip_views(photos):
     np.testing.assert_array_equal(seen[1], seen[0][:, :, ::-1])
 
 
+def test_flip_shift_views(photos):
+    """airbench's translations: windows of the image padded by one reflected pixel, at its far and its near corner."""
+    seen = np.asarray(views(jnp.asarray(photos), "flip_shift", image_size=(30, 38), mean=(0.0,), std=(1.0,))) * 255
+    padded = np.pad(photos, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+    moved = np.stack([photos, padded[:, 2:32, 2:40], padded[:, 0:30, 0:38]])
+    np.testing.assert_array_equal(np.round(seen), np.concatenate([moved, moved[:, :, :, ::-1]]))
+
+
 @pytest.mark.parametrize(("classes", "sigmoid"), [(1, True), (4, True), (4, False)])
 def test_average_of_views_is_of_probabilities(classes, sigmoid):
     logits = 3 * jax.random.normal(jax.random.key(0), (5, 6, classes))

@@ -33,6 +33,8 @@ PUBLISHED = {
     "cifar_resnet110": 1_727_962,
     # Zagoruyko & Komodakis 2016: 36.5 million; 10 classes.
     "wrn28_10": 36_479_194,
+    # KellerJordan/cifar10-airbench: 1,972,792, of them 2 · (64 + 256 + 256) scales of BatchNorms, frozen at 1.
+    "airbench94": 1_972_792 - 1_152,
     # transformers' Dinov2Model and Dinov2WithRegistersModel less the mask token, and a linear head of 1000 classes.
     "dinov2_vits14": 22_056_192 + 384_000 + 1000,
     "dinov2_vitb14": 86_579_712 + 768_000 + 1000,
@@ -68,6 +70,7 @@ SMALL = {
     "wrn10_2": (cfg.WideResNet(10, 2, LINEAR, dropout=0.3), (8, 8), 3),
     "squeezenet1_0": (cfg.SqueezeNet("1_0"), (33, 40), 3),
     "squeezenet1_1": (cfg.SqueezeNet("1_1"), (32, 32), 3),
+    "airbench": (cfg.Airbench((4, 6, 6)), (9, 12), 1),
     "dinov2_small": (
         cfg.DINOv2("small", LINEAR, registers=True, features="cls_patch_mean", stochastic_depth=0.1),
         (28, 42),
@@ -114,7 +117,7 @@ def case(request):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameter_count_is_the_published_one(name):
-    classes, side = (10, 32) if name.startswith(("cifar", "wrn")) else (1000, 224)
+    classes, side = (10, 32) if name.startswith(("cifar", "wrn", "airbench")) else (1000, 224)
     model = nnx.eval_shape(
         lambda: build(
             MODELS[name],

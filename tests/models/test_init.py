@@ -6,7 +6,7 @@ import pytest
 from model_reference import import_torchvision
 from scipy import stats
 
-from imgcls_jax.models.init import bias_init, kernel_init
+from imgcls_jax.models.init import bias_init, dirac, kernel_init
 
 SHAPE = (3, 3, 24, 40)  # HWIO
 
@@ -54,6 +54,17 @@ def test_kernel_variance(name, variance):
     np.testing.assert_allclose(sample.var(), variance, rtol=0.05)
     if "normal" not in name:
         assert np.abs(sample).max() <= np.sqrt(3 * variance)
+
+
+@pytest.mark.parametrize("outputs", [10, 40])
+def test_dirac_copies_the_inputs_into_the_first_outputs(outputs):
+    torch = pytest.importorskip("torch")
+    ours = np.asarray(dirac(jax.random.key(0), (3, 3, 24, outputs)))
+    copies = min(outputs, 24)
+    expected = torch.nn.init.dirac_(torch.empty(copies, 24, 3, 3)).numpy()
+    np.testing.assert_array_equal(ours[..., :copies], expected.transpose(2, 3, 1, 0))
+    if rest := outputs - copies:
+        assert stats.ks_2samp(ours[..., -rest:].ravel(), torch_draw(lambda init, w: None)).pvalue > 0.01
 
 
 def test_bias():

@@ -107,7 +107,7 @@ def test_lamb_by_brute_force(reference):
 
 def test_muon_by_brute_force(reference):
     """Kernels are torch's [out, in · h · w] matrices, orthogonalised; norms and biases follow AdamW at a fifth."""
-    optim = settings(c.Muon(0.9, 4, weight_decay=0.1, adam_learning_rate_scale=0.2))
+    optim = settings(c.Muon(0.9, 4, weight_decay=0.1, rest=c.AdamW(weight_decay=0.1), rest_learning_rate_scale=0.2))
     ours = run(optim, reference)
     for path in ("conv.kernel", "out.kernel"):
         p, m = reference["parameters"]()[path].astype(np.float64), 0.0
@@ -129,6 +129,31 @@ def test_muon_by_brute_force(reference):
         np.testing.assert_allclose(ours[path], adam[path], atol=1e-6)
 
 
+def test_muon_with_sgd_and_normalised_kernels_by_brute_force(reference):
+    """airbench94_muon: each kernel is scaled to the norm √outputs before its step; the rest follows torch's SGD."""
+    sgd = c.SGD(0.85, nesterov=True, weight_decay=0.05)
+    muon = c.Muon(0.6, 3, kernels="convolutions", normalise=True, rest=sgd, rest_learning_rate_scale=2.0)
+    ours = run(dataclasses.replace(settings(muon), decay_norm_and_bias=True), reference)
+    p, m = reference["parameters"]()["conv.kernel"].astype(np.float64), 0.0
+    for t, (rate, grads) in enumerate(zip(reference["RATES"], reference["gradients"](), strict=True), start=1):
+        g = grads["conv.kernel"].astype(np.float64)
+        m = 0.6 * m + 0.4 * g
+        nesterov = 0.6 * m / (1 - 0.6 ** (t + 1)) + 0.4 * g / (1 - 0.6**t)
+        x = np.moveaxis(nesterov, -1, 0).reshape(p.shape[-1], -1)
+        x /= np.linalg.norm(x)
+        for _ in range(3):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        x *= max(1, x.shape[0] / x.shape[1]) ** 0.5
+        p *= p.shape[-1] ** 0.5 / np.linalg.norm(p)
+        p -= rate * np.moveaxis(x.reshape(p.shape[-1], *p.shape[:-1]), 0, -1)
+    np.testing.assert_allclose(ours["conv.kernel"], p, atol=2e-5)
+    scaled = dict(reference) | {"RATES": [2 * rate for rate in reference["RATES"]]}
+    alone = run(dataclasses.replace(settings(sgd), decay_norm_and_bias=True), scaled)
+    for path in ("out.kernel", "out.bias", "bn.scale"):
+        np.testing.assert_allclose(ours[path], alone[path], atol=1e-6)
+
+
 def test_muon_leaves_tokens_and_embeddings_to_adam():
     params = {"cls_token": jnp.ones((1, 1, 4)), "head": {"kernel": jnp.ones((4, 3))}}
     optimizer = optimizers.build(settings(c.Muon()), params)
@@ -139,7 +164,8 @@ def test_muon_leaves_tokens_and_embeddings_to_adam():
 
 
 def test_muon_of_convolutions_leaves_dense_layers_to_adam(reference):
-    some = run(settings(c.Muon(kernels="convolutions", weight_decay=0.1, adam_learning_rate_scale=0.2)), reference)
+    rest = dict(rest=c.AdamW(weight_decay=0.1), rest_learning_rate_scale=0.2)
+    some = run(settings(c.Muon(kernels="convolutions", weight_decay=0.1, **rest)), reference)
     every = run(settings(c.Muon(weight_decay=0.1)), reference)
     np.testing.assert_allclose(some["conv.kernel"], every["conv.kernel"], atol=1e-5)
     scaled = dict(reference) | {"RATES": [0.2 * rate for rate in reference["RATES"]]}

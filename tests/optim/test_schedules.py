@@ -93,6 +93,7 @@ def optim(optimizer=None, *, shape=None, peak=0.1, warmup=0, per="step", **setti
         (optim(shape=c.ReduceOnPlateau(minimum=0.2)), "least learning rate"),
         (optim(shape=c.MultiStep((5, 3), 0.1)), r"must be increasing epochs, not \[5, 3\]"),
         (optim(c.SGD(nesterov=True)), "nesterov needs a momentum"),
+        (optim(c.Muon(rest=c.SGD(nesterov=True))), "rest.nesterov needs a momentum above 0: set optim.optimizer.rest."),
         (optim(c.ScheduleFreeAdamW(), shape=c.Cosine()), "replaces the schedule, but optim.schedule.shape is cosine"),
         (optim(c.ScheduleFreeAdamW(b1=0.0)), "b1 of schedule_free_adamw"),
         (optim(c.ScheduleFreeAdamW(), ema=c.EMA(0.9)), "set optim.ema to None"),

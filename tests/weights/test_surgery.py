@@ -191,6 +191,17 @@ def test_replacing_nothing_is_an_error(resnet):
         surgery.plan(Transfer(init_from="x", replace=("fc.*",)), RESNET50, *resnet, checkpoint(*resnet))
 
 
+def test_computed_parameters_may_be_frozen_and_yield_to_loaded_ones(dogs):
+    settings, value = {"freeze": ("convs.0.conv.kernel",)}, {"convs.0.conv.kernel": np.ones((3, 3, 3, 32))}
+    plan = surgery.plan(Transfer(**settings), DOGS, *dogs, computed=value)
+    assert [row.path for row in plan.rows if row.source == "computed"] == ["convs.0.conv.kernel"]
+    assert list(plan.loaded) == ["convs.0.conv.kernel"]
+    loaded = checkpoint(*dogs)
+    plan = surgery.plan(Transfer(init_from="x", **settings), DOGS, *dogs, loaded, value)
+    assert {row.source for row in plan.rows} == {"loaded"}
+    assert plan.loaded["convs.0.conv.kernel"] is loaded["convs.0.conv.kernel"]
+
+
 def test_random_parameters_freeze_only_on_demand(dogs):
     with pytest.raises(UserError, match=r"convs.0.conv.kernel \(random\)"):
         surgery.plan(Transfer(freeze=("convs.0.*",)), DOGS, *dogs)
