@@ -2,6 +2,9 @@
 
 # ruff: noqa: E402 - flags must be set before JAX is imported
 
+import dataclasses
+import functools
+import itertools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -9,7 +12,7 @@ from typing import Any
 
 from benchmarks import cifar10
 from benchmarks.cifar10 import MEAN, STD
-from benchmarks.process import Answer, peak_memory
+from benchmarks.process import ROOT, Answer, CannotRun, peak_memory
 from imgcls_jax import runtime
 
 RUNTIME = runtime.setup()
@@ -17,11 +20,13 @@ RUNTIME = runtime.setup()
 import jax
 import numpy as np
 
-from imgcls_jax import augment, data, train
+from imgcls_jax import augment, data, models, train
 from imgcls_jax import config as c
 from imgcls_jax import mesh as meshes
+from imgcls_jax.config import files
 from imgcls_jax.console import Console, Speed
-from imgcls_jax.run import Run
+from imgcls_jax.errors import UserError
+from imgcls_jax.run import Run, training_images
 from imgcls_jax.state import TrainState
 
 MODELS: dict[str, Any] = {
@@ -134,6 +139,36 @@ def folder(*, path: str, batch: int, **_: Any) -> Iterator[Answer]:
         yield {"first": first, "second": second, "choice": choice}
 
 
+def speed_run(*, smoke: bool) -> Iterator[Answer]:
+    """Whole runs of configs/cifar10_speedrun.py, a seed after the other.
+
+    Yields {"seconds": of whitening, training and the test by views, "ahead_seconds": of initial values, upload and
+    compilation before them, "accuracy"}; first {"choice"}.
+    """
+    config = files.load(str(ROOT / "configs" / "cifar10_speedrun.py"))
+    if smoke:
+        source = c.TFDS("cifar10", train="train[:64]", validation=None, test="test[:32]")
+        settings = dataclasses.replace(config.data, source=source)
+        config = dataclasses.replace(config, data=settings, batch_size=32, epochs=2)
+    try:
+        dataset = data.load(config.data)
+    except UserError as error:
+        raise CannotRun(str(error)) from error
+    for seed in itertools.count():
+        begin = time.perf_counter()
+        trainer = _Trainer(dataclasses.replace(config, seed=seed), dataset)
+        trainer.test()  # compiles it
+        if seed == 0:
+            yield trainer.description()
+        start = time.perf_counter()
+        # It has been computed for the initial values; once more, to be timed.
+        models.computed(config.model, functools.partial(training_images, config, dataset.train))
+        for _ in range(config.epochs):
+            trainer.epoch()
+        accuracy = trainer.test()
+        yield {"seconds": time.perf_counter() - start, "ahead_seconds": start - begin, "accuracy": accuracy}
+
+
 def bandwidth(**_: Any) -> Iterator[Answer]:
     """Bytes a second that the device's memory sustains, reading and writing; the best of twenty copies of 1 GiB."""
     x = jax.numpy.zeros(2**28)
@@ -185,6 +220,10 @@ class _Trainer:
     def evaluate(self) -> float:
         assert self.run.validate
         return self.run.validate(self.run.evaluation_variables(self._state, 0))["top1"]
+
+    def test(self) -> float:
+        assert self.run.test
+        return self.run.test(self.run.evaluation_variables(self._state, 0))["top1"]
 
     def description(self) -> Answer:
         return {

@@ -7,8 +7,9 @@
 Method: either side runs in a process of its own (benchmarks/process.py), so that thread pools, allocators and caches
 stay apart. Both import, compile and warm up first; then they take turns, torch, ours, torch, ours …, each asleep while
 the other works. A round's ratio is of its two neighbouring measurements, and a benchmark's figure the median of its
-rounds. Start-up (P5) and memory (P8) take fresh processes in every round. Before its first round the peer tries eager,
-channels_last and compiled, and keeps the fastest (P5 compiles, as that is what it is about).
+rounds. Start-up (P5) and memory (P8) take fresh processes in every round. A round of the speed run (P7) is a whole run
+of either side: first all of the peer's, whose program cannot be made to wait, then all of ours. Before its first round
+the peer tries eager, channels_last and compiled, and keeps the fastest (P5 compiles, as that is what it is about).
 
 P1–P4 run on the CPU, also on a machine with a GPU; P5 and P8 on whatever there is; P6 and P7 need a GPU. A benchmark
 that cannot run says why and is no error. Everything measured goes into a JSON file with the environment.
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import environment, photographs
+from benchmarks import airbench, environment, photographs
 from benchmarks.process import Answer, CannotRun, Side
 from benchmarks.timing import summary
 
@@ -48,6 +49,8 @@ class Options:
     variant: str
     """Of the peer: "best", or a name of `benchmarks.peer.VARIANTS`."""
     folder: Path | None
+    airbench: Path | None = None
+    """The user's copy of airbench94_muon.py."""
 
 
 @dataclass
@@ -197,8 +200,19 @@ def resnet50_on_gpu(options: Options) -> Iterator[Result]:
 
 
 def speed_run(options: Options) -> Iterator[Result]:
-    """P7."""
-    raise CannotRun("not yet: there is no configs/cifar10_speedrun.py to run against airbench94_muon")
+    """P7. Seconds are of whitening, training and the test by views; compilation is apart."""
+    result = Result("P7")
+    result.measurements["torch"] = list(airbench.runs(options.airbench, options.rounds))
+    with Side("ours:speed_run", {"smoke": options.smoke}, {}) as ours:
+        result.choices = {"torch": str(options.airbench), "ours": ours.ask()["choice"]}
+        result.measurements["ours"] = [ours.ask() for _ in range(options.rounds)]
+    result.ratios = [theirs / mine for theirs, mine in pairs(result, "seconds")]
+    result.remarks.append(medians(result, "seconds", "s a run"))
+    theirs, mine = (statistics.mean(column) for column in zip(*pairs(result, "accuracy"), strict=True))
+    result.remarks.append(f"mean accuracy of {options.rounds} runs: torch {theirs:.2%}, ours {mine:.2%}")
+    ahead = statistics.median(answer["ahead_seconds"] for answer in result.measurements["ours"])
+    result.remarks.append(f"not counted: {ahead:.3g} s a run, in which ours draws initial values, uploads and compiles")
+    yield result
 
 
 def memory(options: Options) -> Iterator[Result]:
@@ -255,11 +269,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--variant", default="best", help="fix the peer's variant: eager, channels_last, compiled")
     parser.add_argument("--folder", type=Path, help="P4: read PATH/CLASS/*.jpg in place of photographs made for it")
     parser.add_argument("--json", type=Path, default=Path("runs/benchmarks.json"), help="where the figures go")
+    parser.add_argument("--airbench", type=Path, metavar="FILE", help="P7: a copy of airbench94_muon.py")
     given = parser.parse_args(arguments)
     if unknown := sorted(set(given.names) - set(names)):
         parser.error(f"there is no benchmark {unknown[0]}: choose from {', '.join(names)}")
     chosen = [name for name in BENCHMARKS if not given.names or {name, name[:2]} & set(given.names)]
-    options = Options(given.rounds, given.smoke, given.variant, given.folder)
+    options = Options(given.rounds, given.smoke, given.variant, given.folder, given.airbench)
 
     given.json.parent.mkdir(parents=True, exist_ok=True)
     document: dict[str, Any] = {"environment": environment.describe(), "arguments": vars(given), "results": {}}

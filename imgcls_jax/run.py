@@ -48,7 +48,7 @@ class Run:
         params, stats = self._abstract
         loaded, notes = pretrained.load(config, params, stats)
         self.notes = [*notes, *_notes(config, dataset)]
-        computed = models.computed(config.model, functools.partial(_images, config, dataset.train))
+        computed = models.computed(config.model, functools.partial(training_images, config, dataset.train))
         self.plan = surgery.plan(config.transfer, config.model, params, stats, loaded, computed)
         self._loss = losses.build(
             config.loss, num_classes=outputs, class_counts=dataset.train.class_counts(outputs).tolist()
@@ -233,8 +233,9 @@ class Run:
         }
 
 
-def _images(config: c.Config, split: data.Split, pixels: int) -> np.ndarray:
-    """Normalised images of the split, evenly spread over it, of about this many pixels in all: float32 [n, h, w, c]."""
+def training_images(config: c.Config, split: data.Split, pixels: int) -> np.ndarray:
+    """Images of the training split as evaluation sees them, evenly spread over it: float32 [n, h, w, c], of about this
+    many pixels in all."""
     count = min(len(split), math.ceil(pixels / math.prod(config.data.image_size)))
     rows = np.arange(count) * len(split) // count
     prepare, _ = views.look(config, None)

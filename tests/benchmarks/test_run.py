@@ -43,6 +43,54 @@ def test_a_missing_gpu_is_no_error(run, monkeypatch, tmp_path, capsys):
         assert f"{name} skipped: it needs an NVIDIA GPU, and there is none here" in lines
 
 
+AIRBENCH = """
+print("-" * 20)
+print("|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |")
+for run in ("warmup", 0, 1, 2):
+    print(f"|  {run}  |      0  |  0.5000  |  0.4000  |               |  1.0000  |")
+    seconds = 9 if run == "warmup" else 2 + run
+    print(f"|          |   eval  |  0.9500  |  0.9300  |       0.9400  |  {seconds:.4f}  |")
+"""
+
+
+def test_the_peer_of_the_speed_run_is_read_from_its_table(run, tmp_path):
+    file = tmp_path / "airbench94_muon.py"
+    file.write_text(AIRBENCH)
+    assert [answer["seconds"] for answer in run.airbench.runs(file, 2)] == [2, 3]
+    assert {answer["accuracy"] for answer in run.airbench.runs(file, 3)} == {0.94}
+    with pytest.raises(run.CannotRun, match=r"airbench94_muon.py ended after 3 of 4 runs; it says above why"):
+        list(run.airbench.runs(file, 4))
+    with pytest.raises(run.CannotRun, match=r"the peer is not at .*none.py: give the path of airbench94_muon.py"):
+        list(run.airbench.runs(tmp_path / "none.py", 1))
+
+
+def test_the_speed_run_compares_whole_runs(run, monkeypatch, tmp_path, capsys):
+    class Side:
+        def __init__(self, program, settings, environment):
+            self._answers = iter([{"choice": "GPU"}, *[{"seconds": 2, "ahead_seconds": 30, "accuracy": 0.941}] * 2])
+
+        def ask(self):
+            return next(self._answers)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(run, "Side", Side)
+    monkeypatch.setattr(run, "why_not", lambda benchmark: None)
+    arguments = ["P7", "--rounds", "2", "--json", str(tmp_path / "figures.json")]
+    run.main(arguments)
+    assert "P7 skipped: the peer is not part of this project: give the path of" in capsys.readouterr().out
+    (tmp_path / "airbench94_muon.py").write_text(AIRBENCH)
+    run.main([*arguments, "--airbench", str(tmp_path / "airbench94_muon.py")])
+    printed = capsys.readouterr().out
+    assert "P7 ratio 1.25 (min 1.00, max 1.50, rounds 2)" in printed
+    assert "mean accuracy of 2 runs: torch 94.00%, ours 94.10%" in printed
+    assert "not counted: 30 s a run" in printed
+
+
 def test_an_unknown_benchmark_is_named(run, capsys):
     with pytest.raises(SystemExit):
         run.main(["P9"])

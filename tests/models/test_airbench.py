@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from model_reference import fill
 
 from imgcls_jax import models
 from imgcls_jax.config.model import Airbench
@@ -59,7 +60,7 @@ def test_eps_bounds_the_amplification_of_faint_directions():
 def test_forward_and_statistics_match_torch():
     torch = pytest.importorskip("torch")
     F = torch.nn.functional
-    model = nnx.jit(lambda: make((4, 6, 8), image_size=(9, 14)))()
+    model = fill(nnx.eval_shape(lambda: make((4, 6, 8), image_size=(9, 14))), "airbench")
     stats = {}
 
     def tensor(parameter):
@@ -67,7 +68,7 @@ def test_forward_and_statistics_match_torch():
         return torch.from_numpy(np.array(parameter[...])).permute(axes)
 
     def norm(name, layer, x):
-        mean, var = stats[name] = torch.zeros(x.shape[1]), torch.ones(x.shape[1])
+        mean, var = stats[name] = [torch.from_numpy(np.array(value[...])) for value in (layer.mean, layer.var)]
         return F.gelu(F.batch_norm(x, mean, var, bias=tensor(layer.bias), training=True, momentum=0.4, eps=1e-12))
 
     images = np.random.default_rng(0).standard_normal((5, 9, 14, 3)).astype(np.float32)
