@@ -5,6 +5,7 @@ mean, so SGD's rates are multiplied by the batch size here, and its weight decay
 the difference. What is not the same:
 
 - the bias of the whitening convolution trains to the end on the common schedule; there, for three epochs on its own;
+- Muon's momentum is corrected for its start at zero, which matters in the first steps only;
 - activations are bfloat16 (whitening, logits and Muon's products float32); there everything is half precision;
 - the test averages the probabilities of six views; there it averages logits, and the unmoved image counts twice.
 
