@@ -39,6 +39,6 @@ def test_whitening_is_computed_from_the_normalised_training_images_and_stays(whi
     np.testing.assert_allclose(whitened.T @ whitened / len(whitened), np.eye(12), atol=2e-3)
 
     again = dataclasses.replace(config, seed=1)
-    np.testing.assert_array_equal(make(again, arrays).initial_state().frozen["whiten"]["kernel"], kernel)
+    np.testing.assert_array_equal(make(again, arrays).plan.loaded["whiten.kernel"], kernel)
     parameters, _ = run.evaluation_variables(state, 0)
     np.testing.assert_array_equal(parameters["whiten"]["kernel"], kernel)

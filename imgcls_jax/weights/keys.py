@@ -131,7 +131,7 @@ _SQUEEZENET = tuple(
         ("classifier.1", "head.out", CONV),
     )
 )
-# Names of KellerJordan/cifar10-airbench, whose BatchNorms also have a weight that is always 1.
+# Names of KellerJordan/cifar10-airbench.
 _AIRBENCH = tuple(
     _layers(
         ("whiten", "whiten", CONV),
@@ -209,6 +209,7 @@ def _head(name: str, head: Head, channels: int | None) -> Iterator[Rule]:
 
 
 def ignored(model: Model, name: str) -> bool:
-    """Whether a torch name has no place here on purpose: BatchNorm's counter, and the token that stood for masked
-    patches when DINOv2 was trained."""
-    return name.endswith(f".{TRACKED}") or (model.family == "dinov2" and name == "mask_token")
+    """Whether a torch name has no place here on purpose: BatchNorm's counter, the token that stood for masked patches
+    when DINOv2 was trained, and airbench's scales of BatchNorms, which are always 1."""
+    surplus = {"dinov2": "mask_token", "airbench": r"layers\.\d+\.norm\d\.weight"}.get(model.family)
+    return name.endswith(f".{TRACKED}") or (surplus is not None and re.fullmatch(surplus, name) is not None)

@@ -277,6 +277,22 @@ def test_published_cifar_checkpoints_equal_torch(real_data, depth, file):
     np.testing.assert_allclose(logits(config, state, x, classes=10), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_airbench_files_fit_without_the_scales_of_their_norms():
+    config, state = MODELS["airbench94"], {"whiten.weight": (24, 3, 2, 2), "whiten.bias": (24,)}
+    for layer, before, after in ((1, 24, 64), (2, 64, 256), (3, 256, 256)):
+        state |= {f"layers.{layer}.conv1.weight": (after, before, 3, 3)}
+        state |= {f"layers.{layer}.conv2.weight": (after, after, 3, 3)}
+        leaves = ("weight", "bias", "running_mean", "running_var")
+        state |= {f"layers.{layer}.norm{i}.{leaf}": (after,) for i in (1, 2) for leaf in leaves}
+    state = random_state(state | {"head.weight": (10, 256)})
+    _, params, stats = our_model(config, image_size=(32, 32), classes=10)
+    back = weights.to_state_dict(*weights.to_params(state, config, params, stats), config)
+    assert {name for name in state if name not in back} == {
+        f"layers.{layer}.norm{i}.weight" for layer in (1, 2, 3) for i in (1, 2)
+    }
+    assert all(np.array_equal(array, back[name]) for name, array in state.items() if name in back)
+
+
 # --- errors ---------------------------------------------------------------------------------------------------------
 
 
