@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from imgcls_jax.augment import colour, geometry
-from imgcls_jax.augment.geometry import Interpolation, Size, below
+from imgcls_jax.augment.geometry import Interpolation, below
 from imgcls_jax.augment.materialise import materialise
+from imgcls_jax.augment.view import Size
 
 KINDS = (
     "Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate",

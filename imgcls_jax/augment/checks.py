@@ -3,8 +3,8 @@
 from typing import NoReturn
 
 from imgcls_jax import config as c
-from imgcls_jax.augment.geometry import Size
 from imgcls_jax.augment.policy import phases, runs
+from imgcls_jax.augment.view import Size
 from imgcls_jax.config.augment import Mix, Operation, Policy
 from imgcls_jax.errors import UserError
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from imgcls_jax.augment.geometry import Size, Window, below, draw_shapes
+from imgcls_jax.augment.geometry import Window, below, draw_shapes
+from imgcls_jax.augment.view import Size
 
 
 def draw_erasing(key: Key[Array, ""], size: Size, scale: tuple[float, float], ratio: tuple[float, float]) -> Window:

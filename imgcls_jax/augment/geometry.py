@@ -1,9 +1,8 @@
 """Flips, crops, rotation and affine maps of a batch.
 
-Flips and crops only say which pixel comes from where (`View`); the next operation that needs pixels gathers them, once,
-however many flips and crops came before. Parameters are drawn for one image (`jax.vmap` them) and applied to a batch,
-so that each map can be compared with a reference under the same parameters. Coordinates are pixel indices: the centre
-of the top left pixel is (0, 0).
+Flips, crops and the resized crop only change what a `View` is made of. Parameters are drawn for one image (`jax.vmap`
+them) and applied to a batch, so that each map can be compared with a reference under the same parameters. Coordinates
+are pixel indices: the centre of the top left pixel is (0, 0).
 """
 
 import math
@@ -11,12 +10,11 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from imgcls_jax.augment.materialise import materialise
+from imgcls_jax.augment.view import Size, View, look_up
 
-Size = tuple[int, int]
-"""Height and width, pixels."""
 Padding = Literal["zero", "reflect"]
 Interpolation = Literal["nearest", "bilinear"]
 
@@ -60,48 +58,17 @@ def below(unit: Float[Array, "*b"], count: int | Int[Array, "*b"]) -> Int[Array,
     return jnp.minimum(jnp.floor(unit * count).astype(jnp.int32), count - 1)
 
 
-# ---- views ----------------------------------------------------------------------------------------------------------
-
-
-class View(NamedTuple):
-    """A batch of images whose pixel (i, j) is `source`'s pixel (`rows[i]`, `columns[j]`), not yet gathered."""
-
-    source: UInt8[Array, "b H W c"] | Float[Array, "b H W c"]
-    """uint8, or float in [0, 1]."""
-    rows: Int[Array, "b h"]
-    """Position in the source; −1 where the view lies outside, which is black."""
-    columns: Int[Array, "b w"]
-
-    @staticmethod
-    def of(image: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]) -> "View":
-        """The whole image."""
-        batch, height, width = image.shape[:3]
-        every = (jnp.broadcast_to(jnp.arange(side), (batch, side)) for side in (height, width))
-        return View(image, *every)
-
-    @property
-    def size(self) -> Size:
-        """Height and width."""
-        return self.rows.shape[1], self.columns.shape[1]
-
-    def pixels(self) -> Float[Array, "b h w c"]:
-        """The image, float32 in [0, 1]."""
-        values, inside = _look_up(self.source, self.rows[:, :, None], self.columns[:, None, :])
-        values = jnp.where(inside[..., None], values, 0)
-        return values.astype(jnp.float32) / 255 if values.dtype == jnp.uint8 else values
-
-
 # ---- flips ----------------------------------------------------------------------------------------------------------
 
 
 def mirror(view: View, chosen: Bool[Array, "b"]) -> View:
     """Left becomes right where `chosen`."""
-    return view._replace(columns=jnp.where(chosen[:, None], view.columns[:, ::-1], view.columns))
+    return view._replace(columns=view.columns.reverse().where(chosen, view.columns))
 
 
 def upside_down(view: View, chosen: Bool[Array, "b"]) -> View:
     """Top becomes bottom where `chosen`."""
-    return view._replace(rows=jnp.where(chosen[:, None], view.rows[:, ::-1], view.rows))
+    return view._replace(rows=view.rows.reverse().where(chosen, view.rows))
 
 
 def alternating_flip(index: Int[Array, "b"], epoch: Int[Array, ""]) -> Bool[Array, "b"]:
@@ -138,7 +105,7 @@ def crop(
     columns = left[:, None] - padding + jnp.arange(size[1])
     if mode == "reflect":
         rows, columns = _reflect(rows, view.size[0]), _reflect(columns, view.size[1])
-    return view._replace(rows=_compose(view.rows, rows), columns=_compose(view.columns, columns))
+    return view._replace(rows=view.rows.select(rows), columns=view.columns.select(columns))
 
 
 def centre_crop(view: View, size: Size) -> View:
@@ -151,7 +118,7 @@ def centre_crop(view: View, size: Size) -> View:
     if size[0] > height or size[1] > width:
         raise ValueError(f"cannot cut {size[0]}×{size[1]} out of {height}×{width}")
     top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
-    return view._replace(rows=view.rows[:, top : top + size[0]], columns=view.columns[:, left : left + size[1]])
+    return view._replace(rows=view.rows.cut(top, size[0]), columns=view.columns.cut(left, size[1]))
 
 
 def draw_resized_crop(
@@ -196,19 +163,17 @@ def draw_shapes(
     return between(area, *scale), jnp.exp(between(ratios, math.log(ratio[0]), math.log(ratio[1]))), place
 
 
-def resized_crop(image: Float[Array, "b H W c"], window: Window, size: Size) -> Float[Array, "b h w c"]:
+def resized_crop(view: View, window: Window, size: Size) -> View:
     """Each image's window resized to `size`: triangle filter, widened when it shrinks (Pillow's BILINEAR, antialiased).
 
     The filter sees nothing outside the window, as if it had been cut out first.
     """
-    rows, row_weights = materialise(_taps(window.top, window.height, image.shape[1], size[0]))
-    columns, column_weights = materialise(_taps(window.left, window.width, image.shape[2], size[1]))
-    batch, height, width, channels = image.shape
-    lines = image.reshape(batch, height, width * channels)
-    tall = sum(row_weights[:, :, k, None] * _take(lines, rows[:, :, k]) for k in range(rows.shape[-1]))
-    tall = materialise(tall).reshape(batch, size[0], width, channels)
-    return sum(
-        column_weights[:, None, :, k, None] * _take(tall, columns[:, :, k], axis=2) for k in range(columns.shape[-1])
+    if view.is_weighted:
+        view = View.of(materialise(view.pixels()))
+    height, width = view.size
+    return view._replace(
+        rows=view.rows.sums(*_taps(window.top, window.height, height, size[0])),
+        columns=view.columns.sums(*_taps(window.left, window.width, width, size[1])),
     )
 
 
@@ -294,7 +259,7 @@ def warp(
     columns = jnp.clip(m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2] + (width - 1) / 2, -1, width)
     rows = jnp.clip(m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2] + (height - 1) / 2, -1, height)
     if interpolation == "nearest":
-        pixels, inside = _look_up(image, jnp.round(rows).astype(jnp.int32), jnp.round(columns).astype(jnp.int32))
+        pixels, inside = look_up(image, jnp.round(rows).astype(jnp.int32), jnp.round(columns).astype(jnp.int32))
         return jnp.where(inside[..., None], pixels, fill)
     top, left = jnp.floor(rows), jnp.floor(columns)
     down, right = rows - top, columns - left
@@ -302,7 +267,7 @@ def warp(
     blended, covered = jnp.zeros_like(image), jnp.zeros_like(rows)
     for row, row_weight in ((top, 1 - down), (top + 1, down)):
         for column, column_weight in ((left, 1 - right), (left + 1, right)):
-            pixels, inside = _look_up(image, row, column)
+            pixels, inside = look_up(image, row, column)
             weight = jnp.where(inside, row_weight * column_weight, 0.0)
             blended, covered = blended + weight[..., None] * pixels, covered + weight
     return blended if fill == 0 else blended + fill * (1 - covered)[..., None]
@@ -314,27 +279,3 @@ def warp(
 def _reflect(position: Int[Array, "*b"], size: int) -> Int[Array, "*b"]:
     """Positions beyond the border, mirrored at the border pixel's centre."""
     return (size - 1) - jnp.abs((size - 1) - jnp.abs(position))
-
-
-def _take(image: Array, positions: Int[Array, "b n"], axis: int = 1) -> Array:
-    """Each image's own positions along `axis`; they must be in range."""
-    slices = (slice(None),) * (axis - 1)
-    return jax.vmap(lambda one, at: one.at[*slices, at].get(mode="promise_in_bounds"))(image, positions)
-
-
-def _compose(positions: Int[Array, "b n"], at: Int[Array, "b *k"]) -> Int[Array, "b *k"]:
-    """`positions[at]` of each image, −1 where `at` lies outside."""
-    inside = (at >= 0) & (at < positions.shape[1])
-    return jnp.where(inside, _take(positions, jnp.clip(at, 0, positions.shape[1] - 1)), -1)
-
-
-def _look_up(
-    image: UInt8[Array, "b H W c"] | Float[Array, "b H W c"],
-    rows: Int[Array, "b #h #w"],
-    columns: Int[Array, "b #h #w"],
-) -> tuple[UInt8[Array, "b h w c"] | Float[Array, "b h w c"], Bool[Array, "b h w"]]:
-    """Each image's values at its positions, of the nearest pixel where they lie outside; and where they lie inside."""
-    batch, height, width, channels = image.shape
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    flat = jnp.clip(rows, 0, height - 1) * width + jnp.clip(columns, 0, width - 1)
-    return _take(image.reshape(batch, height * width, channels), flat), inside

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from imgcls_jax.augment.geometry import Size, Window, below
+from imgcls_jax.augment.geometry import Window, below
+from imgcls_jax.augment.view import Size
 
 
 class Mix(NamedTuple):

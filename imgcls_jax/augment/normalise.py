@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from imgcls_jax.augment.geometry import Size, View, centre_crop
+from imgcls_jax.augment.geometry import centre_crop
+from imgcls_jax.augment.view import Size, View
 
 Channels = tuple[float, ...]
 

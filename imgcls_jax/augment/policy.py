@@ -10,9 +10,10 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 from imgcls_jax import config as c
 from imgcls_jax.augment import auto, colour, erase, geometry, mix
-from imgcls_jax.augment.geometry import Size, View, Window
+from imgcls_jax.augment.geometry import Window
 from imgcls_jax.augment.materialise import materialise
 from imgcls_jax.augment.normalise import Channels, normalise
+from imgcls_jax.augment.view import Size, View
 from imgcls_jax.config.augment import Mix, Operation, Policy
 
 Fit = Literal["crop", "stretch", "pad"]
@@ -129,7 +130,9 @@ def _apply(op: Operation, keys: Key[Array, "b"], view: View, batch: _Batch) -> V
             content, aspect = _content(batch.fit, view.size, batch.aspect)
             draw = functools.partial(geometry.draw_resized_crop, scale=op.scale, ratio=op.ratio)
             window = materialise(jax.vmap(draw)(keys, content, aspect))
-            return View.of(geometry.resized_crop(view.pixels(), window, batch.image_size))
+            return geometry.resized_crop(view, window, batch.image_size)
+    if view.is_weighted:
+        view = View.of(materialise(view.pixels()))
     if getattr(op, "p", 1.0) == 1:
         changed = _change(op, keys, view, batch)
     else:

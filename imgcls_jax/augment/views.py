@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
 from imgcls_jax import config as c
-from imgcls_jax.augment.geometry import Size, View, centre_crop
+from imgcls_jax.augment.geometry import centre_crop
 from imgcls_jax.augment.normalise import Channels, evaluation, normalise
+from imgcls_jax.augment.view import Size, View
 from imgcls_jax.config.tree import Views
 
 

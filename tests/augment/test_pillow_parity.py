@@ -7,6 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from imgcls_jax.augment import auto, colour, geometry
 from imgcls_jax.augment.geometry import Window
+from imgcls_jax.augment.view import View
 
 
 def levels(ours, photos, reference):
@@ -43,11 +44,34 @@ def test_rotation_by_a_right_angle_is_exact():
 def test_resized_crop(image, photos, size):
     window = Window(both(3), both(5), both(24), both(31))
     difference = levels(
-        geometry.resized_crop(image, window, size),
+        geometry.resized_crop(View.of(image), window, size).pixels(),
         photos,
         lambda x: x.crop((5, 3, 36, 27)).resize(size[::-1], Image.Resampling.BILINEAR),
     )
     assert difference.max() < 1.1 and difference.mean() < 0.4  # Pillow rounds after each of two passes
+
+
+def test_resized_crop_of_a_padded_flipped_view_then_flipped_and_cropped(image, photos):
+    """Nothing is computed between them, so each must act on what the others have left of the view."""
+    chosen = jnp.asarray([True, False])
+    view = geometry.mirror(View.of(image), chosen)
+    view = geometry.crop(view, both(0), both(1), (30, 38), padding=4)  # black above and to the left
+    view = geometry.resized_crop(view, Window(both(2), both(0), both(24), both(31)), (20, 27))
+    view = geometry.upside_down(view, ~chosen)
+    view = geometry.centre_crop(view, (16, 21))
+
+    def reference(x, i):
+        x = ImageOps.expand(ImageOps.mirror(x) if i == 0 else x, 4).crop((1, 0, 39, 30))
+        x = x.crop((0, 2, 31, 26)).resize((27, 20), Image.Resampling.BILINEAR)
+        x = ImageOps.flip(x) if i == 1 else x
+        return x.crop((3, 2, 24, 18))
+
+    order = iter(range(2))
+    difference = levels(view.pixels(), photos, lambda x: reference(x, next(order)))
+    assert difference.max() < 1.1 and difference.mean() < 0.4
+    # A uint8 source gives the same.
+    same = view._replace(source=jnp.asarray(photos)).pixels()
+    np.testing.assert_allclose(same, view.pixels(), atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [0.4, 1.6])
