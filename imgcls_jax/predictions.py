@@ -12,8 +12,7 @@ from imgcls_jax import config as c
 from imgcls_jax import mesh as meshes
 from imgcls_jax.augment import views
 from imgcls_jax.config import files
-from imgcls_jax.data.canvas import fit
-from imgcls_jax.data.decode import decode
+from imgcls_jax.data.canvas import read
 from imgcls_jax.data.source import Encoded
 from imgcls_jax.errors import UserError
 from imgcls_jax.weights import paths
@@ -76,7 +75,7 @@ class Predictor:
         Raises:
           UnreadableImageError: with the reason.
         """
-        return fit(decode(image, self._canvas.channels), self._canvas)
+        return read(image, self._canvas)[0]
 
     def logits(self, canvases: UInt8[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n outputs"]:
         """The model's outputs: one a class; with a sigmoid head one, for class 1."""

@@ -98,6 +98,7 @@ def _seen(data: c.Data) -> dict[str, Any]:
         "canvas": (canvas.height, canvas.width),
         "fit": canvas.fit,
         "interpolation": canvas.interpolation,
+        "jpeg_decoding": canvas.jpeg_decoding,
         "image_size": data.image_size,
         "mean": data.mean,
         "std": data.std,
@@ -109,5 +110,10 @@ def _published(made_for: weights.Preprocessing) -> dict[str, Any]:
     seen = {"image_size": (made_for.crop, made_for.crop), "mean": made_for.mean, "std": made_for.std}
     if made_for.resize is None:
         return seen
-    resize = {"canvas": (made_for.resize, made_for.resize), "fit": "crop", "interpolation": made_for.interpolation}
+    resize = {
+        "canvas": (made_for.resize, made_for.resize),
+        "fit": "crop",
+        "interpolation": made_for.interpolation,
+        "jpeg_decoding": "full",
+    }
     return resize | seen

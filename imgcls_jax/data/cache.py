@@ -19,8 +19,9 @@ from filelock import FileLock
 from jaxtyping import Float32, Int64, UInt8
 
 from imgcls_jax.config.data import Canvas
-from imgcls_jax.data.canvas import content_aspect, fit
-from imgcls_jax.data.decode import UnreadableImageError, decode
+from imgcls_jax.data.canvas import content_aspect
+from imgcls_jax.data.canvas import read as read_canvas
+from imgcls_jax.data.decode import UnreadableImageError
 from imgcls_jax.data.source import Encoded, Examples, digest
 from imgcls_jax.errors import UserError
 
@@ -103,7 +104,7 @@ def _decoding(
 
     def one(index: int, encoded: Encoded) -> UInt8[np.ndarray, "h w c"]:
         try:
-            return fit(decode(encoded, canvas.channels), canvas)
+            return read_canvas(encoded, canvas)[0]
         except UnreadableImageError as error:
             raise UserError(
                 f"{examples.ids[index]} was readable when the run began and no longer is: {error}"
@@ -169,9 +170,8 @@ def _decode_all(
         out = []
         for index, encoded in zip(indices, examples.read(indices), strict=True):
             try:
-                image = decode(encoded, canvas.channels)
-                out.append(fit(image, canvas))
-                aspect[index] = content_aspect(image.size, canvas)
+                pixels, aspect[index] = read_canvas(encoded, canvas)
+                out.append(pixels)
             except UnreadableImageError as error:
                 out.append(black)
                 bad[index] = str(error)
@@ -223,7 +223,7 @@ def _readable_again(entry: Path, examples: Examples, canvas: Canvas) -> bool:
     """Whether an image that could not be read now can be, as after a mended permission or connection."""
     for index, _ in json.loads((entry / "record.json").read_text())["bad"]:
         with contextlib.suppress(UnreadableImageError):
-            fit(decode(examples.read([index])[0], canvas.channels), canvas)
+            read_canvas(examples.read([index])[0], canvas)
             return True
     return False
 

@@ -1,11 +1,14 @@
-"""From a decoded image to the fixed uint8 canvas."""
+"""From an image to the fixed uint8 canvas."""
+
+import functools
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from imgcls_jax.config.data import Canvas
-from imgcls_jax.data.decode import UnreadableImageError
+from imgcls_jax.data.decode import Decoded, Size, UnreadableImageError, decode_reduced
+from imgcls_jax.data.source import Encoded
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -18,26 +21,48 @@ _MAX_RESIZED_PIXELS = 2**27
 """Largest resized image before its centre is cut out; only a needle-shaped image exceeds it."""
 
 
+def read(encoded: Encoded, canvas: Canvas) -> tuple[UInt8[np.ndarray, "h w c"], float]:
+    """The canvas of an encoded image, and its content's aspect (see `content_aspect`).
+
+    Raises UnreadableImageError with the reason.
+    """
+    needed = functools.partial(resized_size, canvas=canvas) if canvas.jpeg_decoding == "reduced" else None
+    decoded = decode_reduced(encoded, canvas.channels, needed)
+    return _fit(decoded, canvas), content_aspect(decoded.size, canvas)
+
+
 def fit(image: Image.Image, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:
     """`image` (mode L or RGB) resized to the canvas with Pillow's antialiased filter.
 
     "crop" equals torchvision's Resize (of the side that is short in relation to the canvas) and CenterCrop, "pad"
     equals Pillow's ImageOps.pad, "stretch" is Image.resize; an image that already fits is returned as it is.
     """
+    return _fit(Decoded(image, image.size, (0, 0, *image.size)), canvas)
+
+
+def _fit(decoded: Decoded, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:
     height, width = canvas.height, canvas.width
-    match canvas.fit:
-        case "stretch":
-            fitted = _resize(image, width, height, canvas)
-        case "crop":
-            fitted = _centre_crop(_resize(image, *_covering(image.size, width, height), canvas), width, height)
-        case "pad":
-            inner = _resize(image, *_inside(image.size, width, height), canvas)
-            fitted = Image.new(image.mode, (width, height))
-            fitted.paste(inner, (round((width - inner.width) * 0.5), round((height - inner.height) * 0.5)))
+    fitted = _resize(decoded, canvas)
+    if canvas.fit == "crop":
+        fitted = _centre_crop(fitted, width, height)
+    elif canvas.fit == "pad":
+        inner, fitted = fitted, Image.new(fitted.mode, (width, height))
+        fitted.paste(inner, (round((width - inner.width) * 0.5), round((height - inner.height) * 0.5)))
     return np.asarray(fitted).reshape(height, width, canvas.channels)
 
 
-def content_aspect(size: tuple[int, int], canvas: Canvas) -> float:
+def resized_size(size: Size, canvas: Canvas) -> Size:
+    """Width and height to which an image of `size` is resized, before it is cropped or padded."""
+    match canvas.fit:
+        case "stretch":
+            return canvas.width, canvas.height
+        case "crop":
+            return _covering(size, canvas.width, canvas.height)
+        case "pad":
+            return _inside(size, canvas.width, canvas.height)
+
+
+def content_aspect(size: Size, canvas: Canvas) -> float:
     """Width / height of the original image of `size` (w, h), where its canvas shows all of it; for "crop", 1.
 
     Random crops need it to draw windows in the original's proportions.
@@ -45,15 +70,17 @@ def content_aspect(size: tuple[int, int], canvas: Canvas) -> float:
     return 1.0 if canvas.fit == "crop" else size[0] / size[1]
 
 
-def _resize(image: Image.Image, width: int, height: int, canvas: Canvas) -> Image.Image:
-    if image.size == (width, height):
+def _resize(decoded: Decoded, canvas: Canvas) -> Image.Image:
+    image, size, box = decoded
+    resized = resized_size(size, canvas)
+    if image.size == resized:
         return image
-    if width * height > _MAX_RESIZED_PIXELS:
-        raise UnreadableImageError(f"{image.width}×{image.height} pixels are too elongated for the canvas")
-    return image.resize((width, height), FILTERS[canvas.interpolation])
+    if resized[0] * resized[1] > _MAX_RESIZED_PIXELS:
+        raise UnreadableImageError(f"{size[0]}×{size[1]} pixels are too elongated for the canvas")
+    return image.resize(resized, FILTERS[canvas.interpolation], box)
 
 
-def _covering(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+def _covering(size: Size, width: int, height: int) -> Size:
     """Smallest size of the same proportions that covers the canvas; the longer side is rounded down (torchvision)."""
     w, h = size
     if w * height >= h * width:
@@ -61,7 +88,7 @@ def _covering(size: tuple[int, int], width: int, height: int) -> tuple[int, int]
     return width, h * width // w
 
 
-def _inside(size: tuple[int, int], width: int, height: int) -> tuple[int, int]:
+def _inside(size: Size, width: int, height: int) -> Size:
     """Largest size of the same proportions that fits into the canvas (ImageOps.contain)."""
     w, h = size
     if w * height >= h * width:

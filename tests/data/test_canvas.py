@@ -1,11 +1,13 @@
 """Canvases against Pillow's own helpers and torchvision."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
 from imgcls_jax.config.data import Canvas
-from imgcls_jax.data.canvas import FILTERS, content_aspect, fit
+from imgcls_jax.data.canvas import FILTERS, content_aspect, fit, read
 from imgcls_jax.data.decode import UnreadableImageError
 
 SIZES = [(40, 30), (30, 40), (33, 47), (16, 16), (9, 100), (7, 5), (24, 16)]
@@ -85,3 +87,94 @@ def test_needle_is_refused_before_it_fills_the_memory():
 @pytest.mark.parametrize(("how", "aspect"), [("crop", 1.0), ("stretch", 2.5), ("pad", 2.5)])
 def test_content_aspect(how, aspect):
     assert content_aspect((50, 20), Canvas(16, 24, fit=how)) == aspect
+
+
+def photograph(size: tuple[int, int], orientation: int = 1, kind: str = "JPEG", mode: str = "RGB") -> bytes:
+    """Waves that every reduction to a twelfth of the size or less can still show."""
+    x, y = np.meshgrid(np.linspace(0, 6, size[0]), np.linspace(0, 6, size[1]))
+    pixels = 127 + 100 * np.stack([np.sin(x + y), np.cos(x - 2 * y), np.sin(y)], -1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(file, kind, quality=95, exif=exif)
+    return file.getvalue()
+
+
+def reduced(**settings) -> Canvas:
+    return Canvas(24, 32, jpeg_decoding="reduced", **settings)
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [
+        ((63, 48), (63, 48)),  # half would be smaller than the canvas
+        ((64, 48), (32, 24)),
+        ((127, 200), (64, 100)),
+        ((128, 200), (32, 50)),
+        ((101, 48), (51, 24)),  # sides are rounded up
+        ((257, 193), (33, 25)),
+        ((4000, 192), (500, 24)),
+    ],
+)
+def test_a_jpeg_is_reduced_as_far_as_the_canvas_allows(size, decoded, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(
+        "imgcls_jax.data.canvas._fit", lambda decoded, canvas: sizes.append((decoded.image.size, decoded.size))
+    )
+    read(photograph(size), reduced())
+    read(photograph(size), Canvas(24, 32))
+    assert sizes == [(decoded, size), (size, size)]
+
+
+@pytest.mark.parametrize("how", ["crop", "stretch", "pad"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(403, 290), (290, 403)])
+def test_reduced_shows_the_same(how, orientation, size):
+    content = photograph(size, orientation)
+    (full, aspect), (ours, same_aspect) = (read(content, canvas(fit=how)) for canvas in (full_canvas, reduced))
+    assert ours.shape == full.shape and aspect == same_aspect
+    difference = np.abs(ours.astype(int) - full)
+    assert 0 < difference.max() <= 6 and difference.mean() < 1
+
+
+def full_canvas(**settings) -> Canvas:
+    return Canvas(24, 32, **settings)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_reduced_grey_and_cmyk(mode, channels):
+    content = photograph((403, 290), mode=mode)
+    full, ours = (read(content, canvas(channels=channels))[0] for canvas in (full_canvas, reduced))
+    assert np.abs(ours.astype(int) - full).max() <= 6
+
+
+def test_reduced_several_pictures_in_one_file():
+    first, second = (Image.open(io.BytesIO(photograph(size))) for size in ((403, 290), (90, 80)))
+    file = io.BytesIO()
+    first.save(file, "MPO", save_all=True, append_images=[second])
+    full, ours = (read(file.getvalue(), canvas())[0] for canvas in (full_canvas, reduced))
+    assert 0 < np.abs(ours.astype(int) - full).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_other_formats_are_never_reduced(kind):
+    content = photograph((403, 290), kind=kind)
+    np.testing.assert_array_equal(read(content, reduced())[0], read(content, Canvas(24, 32))[0])
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_reduced_with_damaged_exif():
+    file = io.BytesIO()
+    Image.open(io.BytesIO(photograph((403, 290)))).save(file, "JPEG", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff garbage")
+    assert read(file.getvalue(), reduced())[1] == 1.0
+
+
+def test_reduced_and_truncated():
+    with pytest.raises(UnreadableImageError, match="truncated"):
+        read(photograph((403, 290))[:3000], reduced())
+
+
+def test_reduced_needle_is_named_by_its_full_size():
+    with pytest.raises(UnreadableImageError, match="60000×8 pixels are too elongated"):
+        read(photograph((60000, 8)), Canvas(2240, 1, jpeg_decoding="reduced"))
