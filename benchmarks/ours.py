@@ -101,7 +101,7 @@ def epochs(*, model: str, batch: int, images: str, **_: Any) -> Iterator[Answer]
         yield {"seconds": seconds, "host_seconds": host_seconds, "accuracy": accuracy}
 
 
-def folder(*, path: str, batch: int, **_: Any) -> Iterator[Answer]:
+def folder(*, path: str, batch: int, jpeg_decoding: Any, **_: Any) -> Iterator[Answer]:
     """A folder of images to augmented, normalised 224×224 batches on the device, twice, from an empty canvas cache on.
 
     Yields {"first", "second": images a second of either epoch}; the first answer is a warm-up.
@@ -120,12 +120,12 @@ def folder(*, path: str, batch: int, **_: Any) -> Iterator[Answer]:
             batches += 1
         return batches * batch
 
-    choice = f"canvas 256×256, {RUNTIME.xla_flags}"
+    choice = f"canvas 256×256, {jpeg_decoding} decoding, {RUNTIME.xla_flags}"
     while True:
         with tempfile.TemporaryDirectory() as cache:
             settings = c.Data(
                 source=c.Folder(path),
-                canvas=c.Canvas(256, 256, fit="stretch"),
+                canvas=c.Canvas(256, 256, fit="stretch", jpeg_decoding=jpeg_decoding),
                 image_size=(224, 224),
                 mean=MEAN,
                 std=STD,

@@ -197,7 +197,7 @@ def epochs(*, model: str, batch: int, images: str, variant: str) -> Iterator[Ans
         yield {"seconds": time.perf_counter() - start, "accuracy": accuracy}
 
 
-def folder(*, path: str, batch: int, variant: str) -> Iterator[Answer]:
+def folder(*, path: str, batch: int, **_: str) -> Iterator[Answer]:
     """See `benchmarks.ours.folder`; the second epoch finds the files in the operating system's cache, no more."""
     from torchvision.datasets import ImageFolder
 

@@ -151,19 +151,35 @@ def cifar10_epochs(name: str, model: str) -> Callable[[Options], Iterator[Result
 
 def folder(options: Options) -> Iterator[Result]:
     """P4a and P4b."""
+    both, what = read_folder(options, count=1024)
+    for name, key in (("P4a", "first"), ("P4b", "second")):
+        yield images_a_second(Result(name, measurements=both.measurements, choices=both.choices, remarks=[what]), key)
+
+
+def large_photographs(options: Options) -> Iterator[Result]:
+    """P4c."""
+    both, what = read_folder(options, count=128, tiles=4, jpeg_decoding="reduced")
+    both.name, both.remarks = "P4c", [what]
+    yield images_a_second(both, "first")
+
+
+def read_folder(options: Options, *, count: int, tiles: int = 1, jpeg_decoding: str = "full") -> tuple[Result, str]:
+    """Both sides' epochs over the folder that was given, or over `count` images made for it; and what it holds."""
     with contextlib.ExitStack() as stack:
         if options.folder:
             path, what = options.folder, str(options.folder)
         else:
             path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            what = photographs.write(path, count=32 if options.smoke else 1024)
-        settings = {"path": str(path.resolve()), "batch": 16 if options.smoke else 64}
-        both = alternate("folder", settings, options, ON_CPU)
-    for name, key in (("P4a", "first"), ("P4b", "second")):
-        result = Result(name, measurements=both.measurements, choices=both.choices, remarks=[what])
-        result.ratios = [mine / theirs for theirs, mine in pairs(result, key)]
-        result.remarks.append(medians(result, key, f"images/s in the {key} epoch"))
-        yield result
+            what = photographs.write(path, *((32, 1) if options.smoke else (count, tiles)))
+        settings = {"path": str(path.resolve()), "batch": 16 if options.smoke else 64, "jpeg_decoding": jpeg_decoding}
+        return alternate("folder", settings, options, ON_CPU), what
+
+
+def images_a_second(result: Result, key: str) -> Result:
+    """With the ratios of that epoch."""
+    result.ratios = [mine / theirs for theirs, mine in pairs(result, key)]
+    result.remarks.append(medians(result, key, f"images/s in the {key} epoch"))
+    return result
 
 
 def start_up(options: Options) -> Iterator[Result]:
@@ -242,6 +258,7 @@ BENCHMARKS = {
     "P3a": Benchmark("CIFAR-10 epoch with evaluation, two convolutions, CPU", cifar10_epochs("P3a", "lenet")),
     "P3b": Benchmark("CIFAR-10 epoch with evaluation, three convolutions, CPU", cifar10_epochs("P3b", "cnn")),
     "P4": Benchmark("JPEG folder to augmented 224×224 batches, first and second epoch, CPU", folder),
+    "P4c": Benchmark("the same of large JPEGs, decoded at a reduced size by us, first epoch, CPU", large_photographs),
     "P5": Benchmark("process start to the end of the first step, ResNet-18, cold and warm cache", start_up),
     "P6": Benchmark("ResNet-50, 224×224, batch 256, bf16, whole step, GPU", resnet50_on_gpu, needs_gpu=True),
     "P7": Benchmark("CIFAR-10 to 94 %, GPU", speed_run, needs_gpu=True),
@@ -267,7 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each side (default: 5)")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
     parser.add_argument("--variant", default="best", help="fix the peer's variant: eager, channels_last, compiled")
-    parser.add_argument("--folder", type=Path, help="P4: read PATH/CLASS/*.jpg in place of photographs made for it")
+    parser.add_argument("--folder", type=Path, help="P4: read PATH/CLASS/*.jpg in place of made photographs")
     parser.add_argument("--json", type=Path, default=Path("runs/benchmarks.json"), help="where the figures go")
     parser.add_argument("--airbench", type=Path, metavar="FILE", help="P7: a copy of airbench94_muon.py")
     given = parser.parse_args(arguments)

@@ -7,6 +7,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +56,8 @@ def test_canvases_are_pillows_whether_stored_or_not(pets, tmp_path, limit):
     made, _ = canvases(pets, tmp_path, limit)
     assert (made.stored is not None) == (limit == LARGE)
     np.testing.assert_array_equal(made.read(np.array([9, 0, 0, 4])), expected(pets)[[9, 0, 0, 4]])
+    with pytest.raises(IndexError):
+        made.read(np.array([0, 10]))
     np.testing.assert_allclose(made.aspect, 1.2)
     assert made.bad == {}
 
@@ -87,7 +90,13 @@ def test_limit_counts_the_canvases_bytes(pets, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other", [Canvas(10, 12), Canvas(10, 12, fit="stretch", interpolation="bicubic"), Canvas(10, 12, 1, "stretch")]
+    "other",
+    [
+        Canvas(10, 12),
+        Canvas(10, 12, fit="stretch", interpolation="bicubic"),
+        Canvas(10, 12, 1, "stretch"),
+        Canvas(10, 12, fit="stretch", jpeg_decoding="reduced"),
+    ],
 )
 def test_another_canvas_is_another_entry(pets, tmp_path, other):
     canvases(pets, tmp_path)
@@ -172,6 +181,7 @@ def test_concurrent_processes_make_one_entry(pets, tmp_path):
     program = """
 import sys, zlib
 from pathlib import Path
+import jax
 import numpy as np
 from imgcls_jax.config.data import Canvas, Folder
 from imgcls_jax.data.cache import make_canvases
@@ -261,3 +271,11 @@ def test_array_of_another_size_is_resized(tmp_path):
 def test_record_is_plain_json(pets, tmp_path):
     canvases(pets, tmp_path)
     assert set(json.loads((entry_of(tmp_path) / "record.json").read_text())) == {"bad", "sample"}
+
+
+@pytest.mark.parametrize("limit", [LARGE, 1])
+def test_a_cpu_device_takes_batches_over_without_a_copy(pets, tmp_path, limit):
+    made = canvases(pets, tmp_path, limit)[0]
+    batch = made.read(np.arange(7))
+    held = jax.device_put(batch)
+    assert held.unsafe_buffer_pointer() == batch.ctypes.data
