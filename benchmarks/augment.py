@@ -9,6 +9,7 @@ The ratio is ours to the faster of the two. Each figure is the best of several r
 """
 
 import argparse
+import importlib
 import os
 
 import jax
@@ -23,7 +24,8 @@ from benchmarks.timing import best_rate
 from imgcls_jax import augment
 from imgcls_jax import config as c
 
-InterpolationMode, v2 = torchvision.transforms.InterpolationMode, torchvision.transforms.v2
+v2 = importlib.import_module(f"{torchvision.__name__}.transforms.v2")  # not imported by torchvision itself
+InterpolationMode = torchvision.transforms.InterpolationMode
 BILINEAR = InterpolationMode.BILINEAR
 
 

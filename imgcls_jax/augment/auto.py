@@ -4,7 +4,8 @@ Each draws for every image a sequence of steps, a step being one of `KINDS` and 
 batch. Images are float [B, H, W, C] in [0, 1].
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import jax
@@ -202,11 +203,21 @@ def apply(
 ) -> Float[Array, "b h w c"]:
     """Each image's steps in order. What a coordinate map brings in from outside is black."""
 
-    def step(image, kind_and_magnitude):
-        return _step(image, *kind_and_magnitude, interpolation), None
+    def together(image, steps):
+        return _in_order(image, steps, functools.partial(_step, interpolation=interpolation))
 
+    def one_by_one(image, steps):
+        step = functools.partial(_step_of_one, interpolation=interpolation)
+        batches_of_one = jax.tree.map(lambda a: a[:, None], (image, steps))
+        return jax.lax.map(lambda one: _in_order(*one, step), batches_of_one)[:, 0]
+
+    # One by one, each image goes through one family only; a GPU had better not branch.
+    return jax.lax.platform_dependent(image, steps, cpu=one_by_one, default=together)
+
+
+def _in_order(image: Float[Array, "b h w c"], steps: Steps, step: Callable[..., Array]) -> Float[Array, "b h w c"]:
     # A scan, so that one step is compiled for all and XLA cannot fuse steps, which would compute pixels many times.
-    return jax.lax.scan(step, image, (steps.kind.T, steps.magnitude.T))[0]
+    return jax.lax.scan(lambda image, one: (step(image, *one), None), image, (steps.kind.T, steps.magnitude.T))[0]
 
 
 def aug_mix(image: Float[Array, "b h w c"], mixture: Mixture) -> Float[Array, "b h w c"]:
@@ -222,19 +233,41 @@ def aug_mix(image: Float[Array, "b h w c"], mixture: Mixture) -> Float[Array, "b
 
 
 def _step(
-    image: Float[Array, "b h w c"], kind: Int[Array, "b"], magnitude: Float[Array, "b"], interpolation: Interpolation
+    image: Float[Array, "b h w c"], kind: Int[Array, "b"], magnitude: Float[Array, "b"], *, interpolation: Interpolation
 ) -> Float[Array, "b h w c"]:
     """One operation on each image: the batch runs through each of the three families, not each of the operations."""
     family = kind[:, None, None, None]
-    table = _level_table(image, kind, magnitude)
-    moved = geometry.warp(image, _matrix(kind, magnitude, image.shape[1:3]), interpolation=interpolation)
-    changed = jnp.where(family < _FIRST_BLEND, moved, _blend(image, kind, magnitude))
-    changed = jnp.where(family < _FIRST_TABLE, changed, _look_up_levels(image, table))
+    base = jnp.where(_is(family, "Sharpness"), _smooth(image), _shade(image, kind))
+    moved = _move(image, kind, magnitude, interpolation)
+    changed = jnp.where(family < _FIRST_BLEND, moved, _blend(image, base, magnitude))
+    changed = jnp.where(family < _FIRST_TABLE, changed, _change_levels(image, kind, magnitude))
     return jnp.where(family == IDENTITY, image, changed)
+
+
+def _step_of_one(
+    image: Float[Array, "1 h w c"], kind: Int[Array, "1"], magnitude: Float[Array, "1"], *, interpolation: Interpolation
+) -> Float[Array, "1 h w c"]:
+    """The same of a batch of one image, which runs through the family of its operation alone."""
+    branches = (
+        lambda: image,
+        lambda: _move(image, kind, magnitude, interpolation),
+        lambda: _blend(image, _shade(image, kind), magnitude),
+        lambda: _blend(image, _smooth(image), magnitude),
+        lambda: _change_levels(image, kind, magnitude),
+    )
+    firsts = jnp.asarray([IDENTITY + 1, _FIRST_BLEND, KINDS.index("Sharpness"), _FIRST_TABLE])
+    return jax.lax.switch((kind[0] >= firsts).sum(), branches)
 
 
 def _is(kind: Int[Array, "b"], name: str) -> Bool[Array, "b"]:
     return kind == KINDS.index(name)
+
+
+def _move(
+    image: Float[Array, "b h w c"], kind: Int[Array, "b"], magnitude: Float[Array, "b"], interpolation: Interpolation
+) -> Float[Array, "b h w c"]:
+    """Shear, translate or rotate."""
+    return geometry.warp(image, _matrix(kind, magnitude, image.shape[1:3]), interpolation=interpolation)
 
 
 def _matrix(kind: Int[Array, "b"], magnitude: Float[Array, "b"], size: Size) -> Float[Array, "b 2 3"]:
@@ -255,12 +288,19 @@ def _matrix(kind: Int[Array, "b"], magnitude: Float[Array, "b"], size: Size) -> 
     return geometry.affine_matrix(params, about=(away * size[1], away * size[0]))
 
 
-def _blend(image: Float[Array, "b h w c"], kind: Int[Array, "b"], magnitude: Float[Array, "b"]) -> Array:
-    """Brightness, Color, Contrast, Sharpness: away from or towards black, grey, mean grey, a smoothed image."""
-    kind, factor = kind[:, None, None, None], 1 + magnitude[:, None, None, None]
-    base = jnp.where(_is(kind, "Color"), colour.luma(image), 0.0)
-    base = jnp.where(_is(kind, "Contrast"), colour.mean_luma(image), base)
-    base = jnp.where(_is(kind, "Sharpness"), _smooth(image), base)
+def _shade(image: Float[Array, "b h w c"], kind: Int[Array, "b"]) -> Float[Array, "b #h #w 1"]:
+    """What Brightness, Color and Contrast blend with: black, grey, mean grey."""
+    kind = kind[:, None, None, None]
+    return jnp.where(
+        _is(kind, "Contrast"), colour.mean_luma(image), jnp.where(_is(kind, "Color"), colour.luma(image), 0.0)
+    )
+
+
+def _blend(
+    image: Float[Array, "b h w c"], base: Float[Array, "b #h #w #c"], magnitude: Float[Array, "b"]
+) -> Float[Array, "b h w c"]:
+    """Away from the base, or towards it where the magnitude is negative."""
+    factor = 1 + magnitude[:, None, None, None]
     return jnp.clip(factor * image + (1 - factor) * base, 0, 1)
 
 
@@ -284,6 +324,13 @@ def _look_up_levels(image: Float[Array, "b h w c"], table: Float[Array, "b c 256
     channel = jnp.arange(image.shape[-1])
     look_up = jax.vmap(lambda one, level: one.at[channel, level].get(mode="promise_in_bounds"))
     return look_up(table, _levels(image)).reshape(image.shape)
+
+
+def _change_levels(
+    image: Float[Array, "b h w c"], kind: Int[Array, "b"], magnitude: Float[Array, "b"]
+) -> Float[Array, "b h w c"]:
+    """Posterize, Solarize, AutoContrast, Equalize or Invert."""
+    return _look_up_levels(image, _level_table(image, kind, magnitude))
 
 
 def _level_table(

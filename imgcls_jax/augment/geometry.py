@@ -259,7 +259,9 @@ def warp(
     columns = jnp.clip(m[:, 0, 0] * x + m[:, 0, 1] * y + m[:, 0, 2] + (width - 1) / 2, -1, width)
     rows = jnp.clip(m[:, 1, 0] * x + m[:, 1, 1] * y + m[:, 1, 2] + (height - 1) / 2, -1, height)
     if interpolation == "nearest":
-        pixels, inside = look_up(image, jnp.round(rows).astype(jnp.int32), jnp.round(columns).astype(jnp.int32))
+        # Not once a channel.
+        rows, columns = materialise((jnp.round(rows).astype(jnp.int32), jnp.round(columns).astype(jnp.int32)))
+        pixels, inside = look_up(image, rows, columns)
         return jnp.where(inside[..., None], pixels, fill)
     top, left = jnp.floor(rows), jnp.floor(columns)
     down, right = rows - top, columns - left

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from imgcls_jax.augment.geometry import Window, below
+from imgcls_jax.augment.materialise import materialise
 from imgcls_jax.augment.view import Size
 
 
@@ -62,6 +63,7 @@ def mix(
     image: Float[Array, "b h w c"], label: Float[Array, "b classes"], params: Mix
 ) -> tuple[Float[Array, "b h w c"], Float[Array, "b classes"]]:
     """Mixes images and soft labels; each label's mass stays what it was if all have the same."""
+    image = materialise(image)  # else XLA:CPU computes each pixel for itself and, slowly, for its partner
     own = params.own[None, :, :, None]
     mixed = own * image + (1 - own) * jnp.roll(image, 1, axis=0)
     return mixed, params.label * label + (1 - params.label) * jnp.roll(label, 1, axis=0)
