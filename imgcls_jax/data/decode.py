@@ -67,8 +67,8 @@ def decode_reduced(encoded: Encoded, channels: int, needed: Callable[[Size], Siz
             shown = _reduce(image, needed) if needed is not None and image.format in _JPEG else None
             image.load()
             _turn_upright(image)
-            image = _convert(image, channels)
-            return Decoded(image, *shown) if shown else _whole(image)
+            converted = _convert(image, channels)
+            return Decoded(converted, *shown) if shown else _whole(converted)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError:
@@ -86,16 +86,20 @@ def _reduce(image: Image.Image, needed: Callable[[Size], Size]) -> tuple[Size, t
     orientation = 1
     with contextlib.suppress(Exception):
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    turn = slice(None, None, -1 if orientation in _TURNED else 1)
-    full = image.size[turn]
-    factor = min(side // least for side, least in zip(full, needed(full), strict=True))
-    factor = next(power for power in (8, 4, 2, 1) if factor >= power or power == 1)
+    full = _upright(image.size, orientation)
+    room = min(side // least for side, least in zip(full, needed(full), strict=True))
+    factor = next((power for power in (8, 4, 2) if power <= room), 1)
     if factor > 1:
         image.draft(None, (image.width // factor, image.height // factor))
-    width, height = (side / factor for side in full)
-    left = image.size[turn][0] - width if orientation in _FROM_LEFT else 0
-    top = image.size[turn][1] - height if orientation in _FROM_TOP else 0
+    width, height = full[0] / factor, full[1] / factor
+    reduced = _upright(image.size, orientation)
+    left = reduced[0] - width if orientation in _FROM_LEFT else 0.0
+    top = reduced[1] - height if orientation in _FROM_TOP else 0.0
     return full, (left, top, left + width, top + height)
+
+
+def _upright(size: Size, orientation: int) -> Size:
+    return size[::-1] if orientation in _TURNED else size
 
 
 def _turn_upright(image: Image.Image) -> None:
