@@ -41,6 +41,7 @@ def test_nothing_is_said_where_images_are_those_of_the_weights():
         ({"eval_canvas": c.Canvas(256, 256)}, "canvas (256, 256) (theirs (232, 232))"),
         ({"eval_canvas": None}, "fit stretch (theirs crop)"),
         ({"eval_canvas": c.Canvas(232, 232, interpolation="bicubic")}, "interpolation bicubic (theirs bilinear)"),
+        ({"eval_canvas": c.Canvas(232, 232, jpeg_decoding="reduced")}, "jpeg_decoding reduced (theirs full)"),
         ({"mean": (0.5, 0.5, 0.5)}, "mean (0.5, 0.5, 0.5) (theirs (0.485, 0.456, 0.406))"),
     ],
 )
