@@ -9,7 +9,6 @@ The ratio is ours to the faster of the two. Each figure is the best of several r
 """
 
 import argparse
-import importlib
 import os
 
 import jax
@@ -19,13 +18,15 @@ import torch
 from PIL import Image
 
 from benchmarks.cifar10 import MEAN, STD
-from benchmarks.peer import torchvision  # makes it importable where its compiled operators are missing
 from benchmarks.timing import best_rate
 from imgcls_jax import augment
 from imgcls_jax import config as c
+from imgcls_jax.torch_peer import import_torchvision
 
-v2 = importlib.import_module(f"{torchvision.__name__}.transforms.v2")  # not imported by torchvision itself
-InterpolationMode = torchvision.transforms.InterpolationMode
+import_torchvision()
+
+from torchvision.transforms import InterpolationMode, v2  # noqa: E402
+
 BILINEAR = InterpolationMode.BILINEAR
 
 

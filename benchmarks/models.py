@@ -34,7 +34,7 @@ def _abstract(config: c.Model, side: int, classes: int) -> tuple[state.Model, tu
     build = functools.partial(
         models.build, config, num_classes=classes, channels=3, image_size=(side, side), dtype=jnp.float32
     )
-    model = state.model(lambda rngs: build(rngs=rngs), c.BatchNormMode())
+    model = state.model(build, c.BatchNormMode())
     return model, jax.eval_shape(model.create, jax.random.key(0))
 
 

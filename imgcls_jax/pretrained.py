@@ -59,6 +59,12 @@ class OfRun:
     frozen: frozenset[str]
     """Paths of the parameters that did not train in its epoch."""
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Elements of the parameters that trained, and of all."""
+        sizes = {path: array.size for path, array in self.params.items()}
+        return sum(size for path, size in sizes.items() if path not in self.frozen), sum(sizes.values())
+
 
 def of_run(workdir: Path) -> OfRun:
     """Read it; the run's data set need not be at hand.
@@ -71,7 +77,7 @@ def of_run(workdir: Path) -> OfRun:
         best = checkpoints.run(newest)["best"]
         saved = checkpoints.arrays(newest if best is None else best)
     trained, frozen, stats = (saved.get(name) or {} for name in ("params", "frozen", "stats"))
-    trainable = {path: path in paths.flatten(trained) for path in paths.flatten(state.join(trained, frozen))}
+    trainable = dict.fromkeys(paths.flatten(trained), True) | dict.fromkeys(paths.flatten(frozen), False)
     optimizer = optimizers.build(config.optim, trained)
     create = functools.partial(state.create, trainable=trainable, optimizer=optimizer, config=config)
     abstract = jax.eval_shape(create, state.join(trained, frozen), stats)

@@ -59,9 +59,9 @@ class Model:
     """Random parameters and initial statistics from a key; jitted."""
 
 
-def model(build: Callable[[nnx.Rngs], nnx.Module], batch_norm: c.BatchNormMode) -> Model:
-    """Take apart the module that `build` makes, without computing any number yet."""
-    abstract = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+def model(build: Callable[..., nnx.Module], batch_norm: c.BatchNormMode) -> Model:
+    """Take apart the module that `build(rngs=…)` makes, without computing any number yet."""
+    abstract = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
     train = nnx.view(
         abstract,
         raise_if_not_found=False,
@@ -74,7 +74,7 @@ def model(build: Callable[[nnx.Rngs], nnx.Module], batch_norm: c.BatchNormMode) 
     )
 
     def create(key: Array) -> tuple[Tree, Tree]:
-        module = build(nnx.Rngs(key))
+        module = build(rngs=nnx.Rngs(key))
         params, stats = nnx.state(module, nnx.Param), nnx.state(module, nnx.BatchStat)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
@@ -93,7 +93,7 @@ def model_of(config: c.Config, num_classes: int) -> Model:
         image_size=config.data.image_size,
         dtype=precision.COMPUTE_DTYPE[config.precision],
     )
-    return model(lambda rngs: build(rngs=rngs), config.transfer.batch_norm)
+    return model(build, config.transfer.batch_norm)
 
 
 def create(

@@ -3,7 +3,8 @@
 from typing import TypeVar
 
 import jax
-from jax.experimental.xla_metadata import set_xla_metadata
+
+from imgcls_jax.outline import outlined
 
 T = TypeVar("T")
 
@@ -13,12 +14,7 @@ def materialise(tree: T) -> T:
 
     XLA fuses what computes an array into every loop that reads it: the matrix of a rotation would be computed anew for
     each pixel, and a cropped pixel for each of the four that a rotation blends. `optimization_barrier` forbids that on
-    a GPU, but XLA:CPU drops it before it fuses; there the arrays are the arguments of a call that is not inlined, does
-    nothing and costs nothing.
+    a GPU; on a CPU the arrays are the arguments of a call that is not inlined, does nothing and costs nothing.
     """
-    return jax.lax.platform_dependent(tree, cpu=_call, default=jax.lax.optimization_barrier)
-
-
-def _call(tree: T) -> T:
-    with set_xla_metadata(inlineable="false"):
-        return jax.jit(jax.lax.optimization_barrier)(tree)  # JAX itself would drop a call without any operation
+    barrier = jax.lax.optimization_barrier
+    return jax.lax.platform_dependent(tree, cpu=outlined(barrier), default=barrier)

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from imgcls_jax.config.data import Canvas
-from imgcls_jax.data.decode import Decoded, Size, UnreadableImageError, decode_reduced
+from imgcls_jax.data.decode import Decoded, Size, UnreadableImageError, decode
 from imgcls_jax.data.source import Encoded
 
 FILTERS = {
@@ -24,20 +24,15 @@ _MAX_RESIZED_PIXELS = 2**27
 def read(encoded: Encoded, canvas: Canvas) -> tuple[UInt8[np.ndarray, "h w c"], float]:
     """The canvas of an encoded image, and its content's aspect (see `content_aspect`).
 
+    The image is resized with Pillow's antialiased filter: "crop" equals torchvision's Resize (of the side that is short
+    in relation to the canvas) and CenterCrop, "pad" equals Pillow's ImageOps.pad, "stretch" is Image.resize; an image
+    that already fits is left as it is.
+
     Raises UnreadableImageError with the reason.
     """
     needed = functools.partial(resized_size, canvas=canvas) if canvas.jpeg_decoding == "reduced" else None
-    decoded = decode_reduced(encoded, canvas.channels, needed)
+    decoded = decode(encoded, canvas.channels, needed)
     return _fit(decoded, canvas), content_aspect(decoded.size, canvas)
-
-
-def fit(image: Image.Image, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:
-    """`image` (mode L or RGB) resized to the canvas with Pillow's antialiased filter.
-
-    "crop" equals torchvision's Resize (of the side that is short in relation to the canvas) and CenterCrop, "pad"
-    equals Pillow's ImageOps.pad, "stretch" is Image.resize; an image that already fits is returned as it is.
-    """
-    return _fit(Decoded(image, image.size, (0, 0, *image.size)), canvas)
 
 
 def _fit(decoded: Decoded, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:

@@ -36,7 +36,7 @@ class UnreadableImageError(Exception):
     """An image that cannot be used; the message is the reason."""
 
 
-def decode(encoded: Encoded, channels: int) -> Image.Image:
+def decode(encoded: Encoded, channels: int, needed: Callable[[Size], Size] | None = None) -> Decoded:
     """The first frame of `encoded`, upright, as 8-bit greyscale (`channels` 1, ITU-R 601 luma) or RGB (3).
 
     - EXIF orientation is applied.
@@ -44,18 +44,12 @@ def decode(encoded: Encoded, channels: int) -> Image.Image:
     - Transparent images are laid on white, the colour of the page that line drawings and logos are made for.
     - CMYK becomes RGB by Pillow's profile-free formula; palettes are looked up.
 
-    Raises UnreadableImageError with the reason, for whatever is wrong with the image.
-    """
-    return decode_reduced(encoded, channels, None).image
-
-
-def decode_reduced(encoded: Encoded, channels: int, needed: Callable[[Size], Size] | None) -> Decoded:
-    """As `decode`, but a JPEG at 1/2, 1/4 or 1/8 of its size, if no side is then smaller than needed.
-
-    libjpeg computes fewer pixels from each block's cosine coefficients. Images of other formats have their full size.
-
     Args:
-        needed: gives the size that is needed of an upright image by its full size; None: the full size.
+        needed: gives the size that is needed of an upright image by its full size. A JPEG is then decoded at 1/2, 1/4
+            or 1/8 of its size if no side is smaller than that: libjpeg computes fewer pixels from each block's cosine
+            coefficients. None: at its full size, as images of other formats always are.
+
+    Raises UnreadableImageError with the reason, for whatever is wrong with the image.
     """
     if isinstance(encoded, np.ndarray):
         return _whole(_convert(Image.fromarray(encoded[..., 0] if encoded.shape[2:] == (1,) else encoded), channels))

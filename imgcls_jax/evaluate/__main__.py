@@ -8,8 +8,7 @@ checkpoint, with the data, preprocessing and model of a config. Both print the m
 (the second form DIR/result.json; without --workdir it only prints).
 
 Without --views the validation images are seen at their centre and the test images as `test_views` says, as at the end
-of training; with it, both are seen in that way: "centre", "flip", "flip_shift", "five_crop" or
-"ten_crop".
+of training; with it, both are seen in that way: "centre", "flip", "flip_shift", "five_crop" or "ten_crop".
 """
 
 import dataclasses

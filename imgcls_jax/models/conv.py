@@ -14,8 +14,9 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 from jaxtyping import Array, Float
+
+from imgcls_jax.outline import outlined
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -47,19 +48,16 @@ def _backward(stride, padding, groups, residuals, g):
     def native_kernel_gradient(x, kernel, g):
         return jax.vjp(lambda kernel: _native(x, kernel, stride, padding, groups), kernel)[1](g)[0]
 
-    def separate_kernel_gradient(x, kernel, g):
-        # Otherwise XLA's CPU backend fuses into the transpositions of `x` and `g` all that leads to them (activations,
-        # BatchNorms, whole residual blocks), and computes it a second time, element by element in a strided order.
-        with set_xla_metadata(inlineable="false"):
-            return jax.jit(functools.partial(kernel_gradient, stride=stride, padding=padding))(x, kernel, g)
-
     if groups > 1:
         return native_input_gradient(x, kernel, g), native_kernel_gradient(x, kernel, g)
     # Two calls, so that the gradient nobody asks for (of a frozen kernel, of the image) is not computed.
     cpu_input_gradient = functools.partial(input_gradient, stride=stride, padding=padding)
+    # Otherwise XLA's CPU backend fuses into the transpositions of `x` and `g` all that leads to them (activations,
+    # BatchNorms, whole residual blocks), and computes it a second time, element by element in a strided order.
+    cpu_kernel_gradient = outlined(functools.partial(kernel_gradient, stride=stride, padding=padding))
     return (
         lax.platform_dependent(x, kernel, g, cpu=cpu_input_gradient, default=native_input_gradient),
-        lax.platform_dependent(x, kernel, g, cpu=separate_kernel_gradient, default=native_kernel_gradient),
+        lax.platform_dependent(x, kernel, g, cpu=cpu_kernel_gradient, default=native_kernel_gradient),
     )
 
 

@@ -9,13 +9,13 @@ counts are in a CSV file too. The confusion matrix takes a pass over the split, 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
-from imgcls_jax import data, flags, predictions, runtime
+from imgcls_jax import data, flags, predictions, pretrained, runtime
 from imgcls_jax.console import Console, duration, percent
 from imgcls_jax.errors import UserError
 from imgcls_jax.report import comparison, confusion, kernels, record, tables
@@ -40,9 +40,9 @@ def report(workdirs: Sequence[Path], out: Path, *, split: str | None = None) -> 
     comparison.together(histories, out / "together.png", title="all runs")
     rows, sections = [], []
     for run in runs:
-        parameters = record.parameters(run.workdir)
-        rows.append(_row(run, *parameters.counts))
-        sections += [f"## {run.label}\n", *_kernels(run, parameters, out)]
+        best = pretrained.of_run(run.workdir)
+        rows.append(_row(run, *best.counts))
+        sections += [f"## {run.label}\n", *_kernels(run, best.params, out)]
         if split != "none":
             sections += _confusion(run, split, out)
     header = ("run", "best epoch", "validation", "test", "trainable", "parameters", "time")
@@ -67,9 +67,9 @@ def _row(run: RunRecord, trainable: int, total: int) -> tuple[str, ...]:
     return run.label, epoch, *scores, *counts, duration(run.result["seconds"])
 
 
-def _kernels(run: RunRecord, parameters: record.Parameters, out: Path) -> list[str]:
+def _kernels(run: RunRecord, params: Mapping[str, np.ndarray], out: Path) -> list[str]:
     try:
-        path, kernel = kernels.first_convolution(run.config.model, parameters.trained | parameters.frozen)
+        path, kernel = kernels.first_convolution(run.config.model, params)
     except UserError as error:
         return [f"{error}.\n"]
     name = f"kernels_{_file_name(run)}.png"

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from imgcls_jax import config as c
-from imgcls_jax import pretrained
 from imgcls_jax.config import files
 from imgcls_jax.errors import UserError
 from imgcls_jax.writers import Record
@@ -63,27 +60,3 @@ def result(workdir: Path) -> dict[str, Any] | None:
     """The document of result.json; None where the run is unfinished."""
     path = workdir / "result.json"
     return json.loads(path.read_text()) if path.exists() else None
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """The parameters of a run's best checkpoint by path, averaged ones where the run keeps averages."""
-
-    trained: dict[str, np.ndarray]
-    """Those that trained in its epoch."""
-    frozen: dict[str, np.ndarray]
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """Elements that trained, and of all parameters."""
-        trained = sum(array.size for array in self.trained.values())
-        return trained, trained + sum(array.size for array in self.frozen.values())
-
-
-def parameters(workdir: Path) -> Parameters:
-    """Read them from the checkpoint."""
-    run = pretrained.of_run(workdir)
-    return Parameters(
-        {path: array for path, array in run.params.items() if path not in run.frozen},
-        {path: run.params[path] for path in run.frozen},
-    )

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from imgcls_jax.config.data import Canvas
-from imgcls_jax.data.canvas import FILTERS, content_aspect, fit, read
+from imgcls_jax.data.canvas import FILTERS, content_aspect, read
 from imgcls_jax.data.decode import UnreadableImageError
 
 SIZES = [(40, 30), (30, 40), (33, 47), (16, 16), (9, 100), (7, 5), (24, 16)]
@@ -17,6 +17,10 @@ FILTER_NAMES = ["nearest", "bilinear", "bicubic", "lanczos"]
 def noise(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
     shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+
+
+def fit(image: Image.Image, canvas: Canvas) -> np.ndarray:
+    return read(np.asarray(image), canvas)[0]
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax.data.decode import UnreadableImageError, decode
+from imgcls_jax.data import decode as module
+from imgcls_jax.data.decode import UnreadableImageError
+
+
+def decode(content: module.Encoded, channels: int) -> Image.Image:
+    return module.decode(content, channels).image
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:

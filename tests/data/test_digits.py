@@ -24,7 +24,7 @@ def test_every_digit_is_in_one_split_with_its_label(digits_dir):
     source = open_tfds(TFDS("imgcls_digits", "train", None, "test", data_dir=str(digits_dir)))
     found = []
     for split in (source.train, source.test):
-        images = [np.asarray(decode(content, 1)) for content in split.read(range(len(split)))]
+        images = [np.asarray(decode(content, 1).image) for content in split.read(range(len(split)))]
         found += [(image.tobytes(), int(label)) for image, label in zip(images, split.labels, strict=True)]
     assert sorted(found) == expected
     assert source.class_names == tuple("0123456789")
@@ -36,7 +36,7 @@ def test_splits_are_stratified_and_fixed(digits_dir):
     counts = np.bincount(source.test.labels)
     assert (np.abs(counts - 0.2 * (counts + np.bincount(source.train.labels))) <= 0.5).all()
     # Committed, because published accuracies refer to these very test images.
-    images = sorted(np.asarray(decode(content, 1)).tobytes() for content in source.test.read(range(359)))
+    images = sorted(np.asarray(decode(content, 1).image).tobytes() for content in source.test.read(range(359)))
     assert hashlib.sha256(b"".join(images)).hexdigest()[:12] == "0a8c0963cbbc"
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imgcls_jax import config as c
+from imgcls_jax import pretrained
 from imgcls_jax.errors import UserError
 from imgcls_jax.report import __main__ as command
 from imgcls_jax.report import record
@@ -79,4 +80,4 @@ def test_what_is_no_finished_epoch(tiny_config, tmp_path):
     with pytest.raises(UserError, match="is .* the work directory of a run?"):
         record.read(tmp_path)
     with pytest.raises(UserError, match="has no checkpoint yet: train it first"):
-        record.parameters(tmp_path / "run")
+        pretrained.of_run(tmp_path / "run")

@@ -134,7 +134,7 @@ def run_ours(name, optimizer_name, steps=3):
             update_running=train,
         )
 
-    # It runs three times: less than half of LLVM's compile time.
+    # It runs three times, so to compile it fast saves more.
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
     def step(params, stats, slots, x, y):
         def loss(params):

@@ -1,0 +1,23 @@
+"""Functions that XLA's CPU backend leaves apart from what surrounds them."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+from jax.experimental.xla_metadata import set_xla_metadata
+
+T = TypeVar("T")
+
+
+def outlined(function: Callable[..., T]) -> Callable[..., T]:
+    """`function` as a call that is not inlined, so that nothing is fused across its arguments and results.
+
+    `lax.optimization_barrier` does not prevent that on a CPU, where it is removed before the fusion. JAX drops a call
+    in which there is no operation.
+    """
+
+    def call(*arguments):
+        with set_xla_metadata(inlineable="false"):
+            return jax.jit(function)(*arguments)
+
+    return call
