@@ -25,7 +25,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, read_only: bool = False):
         """Of the run's own process, or `read_only` for everyone else: nothing of a run that goes on is touched."""
-        # Unfinished checkpoints of a killed run lie under temporary names; its next process clears them away.
+        # Unfinished checkpoints of a killed run lie under temporary names; its next process clears them away, at the
+        # latest before its first save.
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             item_names=("state", "run"),
