@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from imgcls_jax import runtime
 from imgcls_jax.config import files
 from imgcls_jax.errors import UserError
 
@@ -59,11 +60,20 @@ def parse(
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command: a UserError becomes one line on stderr and status 2; Ctrl-C becomes status 130."""
+    """Run a command: a user's mistake becomes one line on stderr and status 2; Ctrl-C becomes status 130."""
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        mistake = str(error)
+    except (RuntimeError, AssertionError):
+        # Wherever a command first asks for a device.
+        no_device = runtime.missing_device()
+        if no_device is None:
+            raise
+        mistake = no_device
     except KeyboardInterrupt:
         sys.exit(130)
+    else:
+        return
+    print(f"error: {mistake}", file=sys.stderr)
+    sys.exit(2)

@@ -54,6 +54,22 @@ def setup() -> Runtime:
     return Runtime(jax.config.jax_compilation_cache_dir or "off", flags)  # type: ignore[attr-defined]
 
 
+def missing_device() -> str | None:
+    """In one sentence, what to do about JAX having no device of the platform that was asked for; None if it has one."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # which of them depends on the platform
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        reason = f" ({error})" if str(error) else ""
+        return (
+            f"JAX finds no device of JAX_PLATFORMS={asked!r}: install its extra (imgcls_jax[cuda] or imgcls_jax[tpu]), "
+            f"check the driver, or unset JAX_PLATFORMS{reason}"
+        )
+    return None
+
+
 def _keep_freed_memory() -> None:
     """Make glibc keep what is freed for the next allocation, where it is the allocator.
 

@@ -55,6 +55,18 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("platform", ["rocm", "tpu"])  # one that JAX does not know here, one that it cannot start
+def test_a_device_that_is_not_there(platform, tmp_path):
+    arguments = ["--config", "configs/digits_cnn.py", "--workdir", tmp_path / "run"]
+    done = command("-m", "imgcls_jax.main", *arguments, JAX_PLATFORMS=platform)
+    if done.returncode == 0:
+        pytest.skip(f"this machine has a {platform} device")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: JAX finds no device of JAX_PLATFORMS='{platform}': install")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
