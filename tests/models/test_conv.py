@@ -1,5 +1,7 @@
 """The gradients that are written out for the CPU, against XLA's own, in float64."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,54 @@ def test_cpu_gradients_equal_xlas(b, h, w, c, d, k, stride, padding):
         sizes = {"stride": stride, "padding": padding}
         np.testing.assert_allclose(input_gradient(x, kernel, g, **sizes), expected_x, atol=1e-12)
         np.testing.assert_allclose(kernel_gradient(x, kernel, g, **sizes), expected_kernel, atol=1e-11)
+
+
+WIDE = [
+    # the like, pixels computed as one forward and backward
+    (5, 16, 32, 3, 10, 5, 0, 4, 4),
+    (5, 9, 28, 1, 6, 5, 2, 4, 4),
+    (5, 7, 14, 10, 20, 5, 0, 2, 2),
+    (5, 9, 12, 16, 16, 3, 1, 2, 2),
+    (5, 9, 12, 3, 32, 3, 1, 2, 1),
+    (5, 12, 10, 3, 32, 7, 3, 2, 1),
+    (5, 9, 12, 2, 3, 2, 0, 1, 1),
+    (5, 9, 13, 16, 16, 3, 1, 1, 1),  # 13 is odd
+    (5, 9, 12, 16, 16, 1, 0, 1, 1),
+    (5, 9, 12, 32, 16, 3, 1, 1, 1),
+]
+
+
+@pytest.mark.parametrize(("b", "h", "w", "c", "d", "k", "padding", "forward", "backward"), WIDE)
+def test_wide_pixels_give_the_same(b, h, w, c, d, k, padding, forward, backward):
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        x, kernel = jnp.asarray(rng.standard_normal((b, h, w, c))), jnp.asarray(rng.standard_normal((k, k, c, d)))
+        y, vjp = jax.vjp(
+            lambda x, kernel: lax.conv_general_dilated(
+                x, kernel, (1, 1), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            ),
+            x,
+            kernel,
+        )
+        ours, our_vjp = jax.vjp(lambda x, kernel: conv(x, kernel, 1, padding, 1), x, kernel)
+        np.testing.assert_allclose(ours, y, atol=1e-12)
+        g = jnp.asarray(rng.standard_normal(y.shape))
+        for our_gradient, gradient in zip(our_vjp(g), vjp(g), strict=True):
+            np.testing.assert_allclose(our_gradient, gradient, atol=1e-11)
+
+    def widths(function, *arguments):
+        """Channels of what each convolution gives on a CPU."""
+        lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text()
+        return [
+            int(re.search(r"x(\d+)xf32>$", line).group(1))
+            for line in lowered.splitlines()
+            if "stablehlo.convolution(" in line
+        ]
+
+    x, kernel, g = (jnp.asarray(array, jnp.float32) for array in (x, kernel, g))
+    assert widths(lambda x, kernel: conv(x, kernel, 1, padding, 1), x, kernel) == [forward * d]
+    gradients = widths(lambda x, kernel, g: jax.vjp(lambda *a: conv(*a, 1, padding, 1), x, kernel)[1](g), x, kernel, g)
+    assert sorted(gradients) == sorted([backward * c, backward * d])
 
 
 def test_unwanted_gradients_are_not_computed():
