@@ -15,6 +15,19 @@
 Adam at 1e-3, batch 32, 20 epochs, Kaiming initialisation, images of 160×160. The data is fast.ai's Imagenette
 (https://github.com/fastai/imagenette; its images are ImageNet's, for non-commercial research and education), unpacked
 at `data.source.path`; its `val` folder is the report's test set, and what the epochs' lines show as validation.
+
+Measured on two CPU cores, `python -m imgcls_jax.ablate --config configs/imagenette_cnn.py --design one_at_a_time
+--config.epochs=6`, seed 0: 6 of the 20 epochs, on 1,000 training images of the 9,469, 500 of the 3,925 in `val`:
+
+    variant     best validation %   to (none)   training %   minutes
+    (none)                   36.2                     81.2       3.3
+    :bn                      49.0       +12.8         99.1       4.4
+    :dropout                 30.4        -5.8         25.6       3.4
+    :aug                     38.6        +2.4         48.9       3.7
+    :all                     46.0        +9.8         41.2       4.2
+
+BatchNorm brings most, as in the report. Dropout and the combination were still rising where the others overfitted; one
+seed and 500 images tell no more than that (standard error 2 points). The other variants were not run.
 """
 
 import dataclasses
