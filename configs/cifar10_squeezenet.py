@@ -9,8 +9,10 @@
 The author kept the 1000 outputs of ImageNet, of which the last 990 never occur, fed 32-pixel images and trained with
 SGD, momentum 0.9, batch 16. `:as_run` stops at the first NaN and says what to do; the default variant would go back to
 the last good epoch and halve its rate (`recover`). It gives the network ten outputs, images large enough for its
-strides, and clips gradients, for a network without BatchNorm. Measured here: `:as_run` is stopped by step 6 of its
-first epoch. The other two were not run to the end.
+strides, and clips gradients, for a network without BatchNorm.
+
+Measured with seed 0 on two CPU cores: `:as_run` is stopped by step 6 of its first epoch. The default, shortened to 1 of
+its 10 epochs (which leaves no warm-up): 86.00 % validation, 85.25 % test, in 5 min 32 s. `:tiny_rate` was not run.
 
 The weights are torchvision's (BSD-3-Clause, trained on ImageNet).
 """
