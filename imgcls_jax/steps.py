@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, UInt8
 from imgcls_jax import precision
 from imgcls_jax.losses import Loss
 from imgcls_jax.metrics import Metrics, batch_metrics
+from imgcls_jax.models.conv import CONVOLUTION
 from imgcls_jax.optim import averaging, sam
 from imgcls_jax.optim.optimizers import Optimizer
 from imgcls_jax.optim.schedules import LearningRate
@@ -113,8 +114,10 @@ def build_train_step(
     return train_step
 
 
-def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+def _is_product(primitive: Any, *_: Any, **parameters: Any) -> bool:
     """What rematerialisation keeps: all else costs little arithmetic."""
+    if primitive.name == "name":
+        return parameters["name"] == CONVOLUTION
     return primitive.name in ("conv_general_dilated", "dot_general")
 
 

@@ -22,9 +22,13 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from imgcls_jax.outline import outlined
+
+CONVOLUTION = "convolution"
+"""`jax.ad_checkpoint.checkpoint_name` of outputs that are computed in a way of the CPU's own."""
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -34,6 +38,10 @@ def conv(
     x: Float[Array, "b h w c"], kernel: Float[Array, "kh kw d e"], stride: int, padding: int, groups: int
 ) -> Float[Array, "b h2 w2 e"]:
     """A 2-D convolution with `padding` zeros on every side; c = d · groups. Reverse-mode derivatives only."""
+    return _output(x, kernel, stride, padding, groups)
+
+
+def _output(x, kernel, stride, padding, groups):
     native = functools.partial(_native, stride=stride, padding=padding, groups=groups)
     # A first layer's outputs gain from being wide where its kernel's gradient does not.
     pixels = _pixels(x, kernel, stride, padding, groups, most_outputs=64 if x.shape[3] <= 4 else 48)
@@ -46,7 +54,8 @@ def conv(
         )
         return y.reshape(*y.shape[:2], -1, kernel.shape[3])
 
-    return lax.platform_dependent(x, kernel, cpu=wide, default=native)
+    # Named, because what decides what to keep for the backward pass sees a choice of branches here, no convolution.
+    return checkpoint_name(lax.platform_dependent(x, kernel, cpu=wide, default=native), CONVOLUTION)
 
 
 def _native(x, kernel, *, stride, padding, groups):
@@ -56,7 +65,7 @@ def _native(x, kernel, *, stride, padding, groups):
 
 
 def _forward(x, kernel, stride, padding, groups):
-    return conv(x, kernel, stride, padding, groups), (x, kernel)
+    return _output(x, kernel, stride, padding, groups), (x, kernel)
 
 
 def _backward(stride, padding, groups, residuals, g):
