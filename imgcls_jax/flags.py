@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from imgcls_jax import runtime
 from imgcls_jax.config import files
@@ -64,16 +64,17 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        mistake = str(error)
+        _end(str(error))
     except (RuntimeError, AssertionError):
         # Wherever a command first asks for a device.
         no_device = runtime.missing_device()
         if no_device is None:
             raise
-        mistake = no_device
+        _end(no_device)
     except KeyboardInterrupt:
         sys.exit(130)
-    else:
-        return
+
+
+def _end(mistake: str) -> NoReturn:
     print(f"error: {mistake}", file=sys.stderr)
     sys.exit(2)

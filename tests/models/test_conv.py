@@ -1,4 +1,4 @@
-"""The gradients that are written out for the CPU, against XLA's own, in float64."""
+"""What convolutions do in a way of the CPU's own, forward and backward, against XLA's, in float64."""
 
 import re
 
@@ -30,18 +30,23 @@ CASES = [
 ]
 
 
+def native(x, kernel, stride, padding):
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def convolutions(lowered):
+    """The lines of its text in which there is one."""
+    return [line for line in lowered.as_text().splitlines() if "stablehlo.convolution(" in line]
+
+
 @pytest.mark.parametrize(("b", "h", "w", "c", "d", "k", "stride", "padding"), CASES)
 def test_cpu_gradients_equal_xlas(b, h, w, c, d, k, stride, padding):
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         x, kernel = jnp.asarray(rng.standard_normal((b, h, w, c))), jnp.asarray(rng.standard_normal((k, k, c, d)))
-
-        def native(x, kernel):
-            return lax.conv_general_dilated(
-                x, kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-
-        y, vjp = jax.vjp(native, x, kernel)
+        y, vjp = jax.vjp(lambda x, kernel: native(x, kernel, stride, padding), x, kernel)
         g = jnp.asarray(rng.standard_normal(y.shape))
         expected_x, expected_kernel = vjp(g)
         sizes = {"stride": stride, "padding": padding}
@@ -50,7 +55,7 @@ def test_cpu_gradients_equal_xlas(b, h, w, c, d, k, stride, padding):
 
 
 WIDE = [
-    # the like, pixels computed as one forward and backward
+    # batch, height, width, channels in, out, kernel, padding, pixels computed as one forward, backward
     (5, 16, 32, 3, 10, 5, 0, 4, 4),
     (5, 9, 28, 1, 6, 5, 2, 4, 4),
     (5, 7, 14, 10, 20, 5, 0, 2, 2),
@@ -68,13 +73,7 @@ def test_wide_pixels_give_the_same(b, h, w, c, d, k, padding, forward, backward)
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         x, kernel = jnp.asarray(rng.standard_normal((b, h, w, c))), jnp.asarray(rng.standard_normal((k, k, c, d)))
-        y, vjp = jax.vjp(
-            lambda x, kernel: lax.conv_general_dilated(
-                x, kernel, (1, 1), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-            ),
-            x,
-            kernel,
-        )
+        y, vjp = jax.vjp(lambda x, kernel: native(x, kernel, 1, padding), x, kernel)
         ours, our_vjp = jax.vjp(lambda x, kernel: conv(x, kernel, 1, padding, 1), x, kernel)
         np.testing.assert_allclose(ours, y, atol=1e-12)
         g = jnp.asarray(rng.standard_normal(y.shape))
@@ -83,12 +82,8 @@ def test_wide_pixels_give_the_same(b, h, w, c, d, k, padding, forward, backward)
 
     def widths(function, *arguments):
         """Channels of what each convolution gives on a CPU."""
-        lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cpu",)).as_text()
-        return [
-            int(re.search(r"x(\d+)xf32>$", line).group(1))
-            for line in lowered.splitlines()
-            if "stablehlo.convolution(" in line
-        ]
+        lowered = jax.jit(function).trace(*arguments).lower(lowering_platforms=("cpu",))
+        return [int(re.search(r"x(\d+)xf32>$", line).group(1)) for line in convolutions(lowered)]
 
     x, kernel, g = (jnp.asarray(array, jnp.float32) for array in (x, kernel, g))
     assert widths(lambda x, kernel: conv(x, kernel, 1, padding, 1), x, kernel) == [forward * d]
@@ -118,7 +113,6 @@ def test_scan_contains_no_other_convolution_than_the_cpus_own():
 
         return kernel - jax.grad(loss)(kernel), None
 
-    text = jax.jit(lambda kernel: lax.scan(step, kernel, x)[0]).lower(jnp.ones((3, 3, 3, 3))).as_text()
-    convolutions = [line for line in text.splitlines() if "stablehlo.convolution(" in line]
-    assert len(convolutions) >= 4
-    assert all("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in convolutions)
+    found = convolutions(jax.jit(lambda kernel: lax.scan(step, kernel, x)[0]).lower(jnp.ones((3, 3, 3, 3))))
+    assert len(found) >= 4
+    assert all("[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line for line in found)
