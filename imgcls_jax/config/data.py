@@ -115,7 +115,12 @@ class Data:
     cache_dir: str | None = None
     """Where decoded canvases are cached; None: $IMGCLS_CACHE, else ~/.cache/imgcls_jax."""
     cache_gib: Annotated[float, Field(ge=0)] = 20.0
-    """Largest canvas cache of one split, GiB; a larger split is decoded anew each epoch. 0: no cache."""
+    """Largest canvas cache of one split, GiB. Canvases are stored as they are where that fits, else as `cache_encoding`
+    says; where that does not fit either, they are decoded anew each epoch. 0: no cache."""
+    cache_encoding: Literal["webp", "jpeg", "none"] = "webp"
+    """How canvases are stored that do not fit as they are. "webp": lossless, about 0.4 of the size. "jpeg": less than
+    half of that and read twice as fast, but pixels change (quality 95, no chroma subsampling; see docs/data.md).
+    "none": not at all."""
     max_bad_share: Share = 0.01
     """Largest share of unreadable images with which the run goes on. They are set aside and listed by path in
     bad_images.csv, never deleted."""

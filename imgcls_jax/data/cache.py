@@ -1,4 +1,8 @@
-"""All canvases of some examples: decoded once into a memory-mapped file, or anew on each read."""
+"""All canvases of some examples: decoded once into a memory-mapped file, as they are or encoded, or anew on each read.
+
+An entry of the cache is a folder that appears whole or not at all: aspect.npy, record.json, and, unless the canvases
+take more than the limit even encoded, the files of storage.py.
+"""
 
 import contextlib
 import dataclasses
@@ -7,11 +11,11 @@ import os
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL
@@ -23,40 +27,58 @@ from imgcls_jax.data.canvas import content_aspect
 from imgcls_jax.data.canvas import read as read_canvas
 from imgcls_jax.data.decode import UnreadableImageError
 from imgcls_jax.data.source import Encoded, Examples, digest
+from imgcls_jax.data.storage import CanvasWriter, EncodedCanvases, open_canvases
+from imgcls_jax.data.storage import decode as decode_canvas
 from imgcls_jax.errors import UserError
 
-VERSION = 1
-"""Of everything that turns an encoded image into a canvas; a change of decode.py or canvas.py that changes a pixel
-raises it, so that old caches are not used."""
+VERSION = 2
+"""Of what lies in an entry; a change of decode.py, canvas.py or storage.py that changes a pixel raises it, so that old
+caches are not used."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the split's name, the images done and the images in all."""
 
-_SAMPLED_ROWS = 64
+Read = Callable[[Int64[np.ndarray, " b"]], UInt8[np.ndarray, "b h w c"]]
+"""Gives the canvases of these indices."""
+
+_Stored = UInt8[np.ndarray, "n h w c"] | EncodedCanvases | None
+_Result = TypeVar("_Result")
+
+_SAMPLED = 64
 
 
 @dataclass(frozen=True)
 class Canvases:
     """The canvases of N examples, in their order, and what was learnt while making them."""
 
-    read: Callable[[Int64[np.ndarray, " b"]], UInt8[np.ndarray, "b h w c"]]
-    """Canvases of these indices; thread-safe. An unreadable example's canvas is black where they are stored."""
+    read: Read
+    """Thread-safe. An unreadable example's canvas is black where they are stored."""
     aspect: Float32[np.ndarray, " n"]
     """See `canvas.content_aspect`."""
     bad: dict[int, str]
     """Index and reason of each unreadable example."""
     stored: UInt8[np.ndarray, "n h w c"] | None
-    """All canvases, where they lie in memory or in a mapped file."""
+    """All canvases, where they lie as they are in memory or in a mapped file."""
+    storage: str
+    """How they are kept, in words."""
 
 
 def make_canvases(
-    examples: Examples, canvas: Canvas, *, folder: Path, limit: int, workers: int, on_progress: Progress | None = None
+    examples: Examples,
+    canvas: Canvas,
+    *,
+    folder: Path,
+    limit: int,
+    encoding: str,
+    workers: int,
+    on_progress: Progress | None = None,
 ) -> Canvases:
     """Canvases of all `examples`, from the cache in `folder` if they are there, else decoded by `workers` threads.
 
-    They are stored if they take at most `limit` bytes; otherwise this pass only finds the unreadable ones (which
-    is remembered too, unless `limit` is 0), and each read decodes. Safe with several processes at once: one makes the
-    entry, the others wait for it. A damaged entry is made anew.
+    They are stored as they are if they take at most `limit` bytes, else in `encoding` ("webp", "jpeg" or "none") if
+    that takes no more (or is there already); otherwise this pass only finds the unreadable ones (which is remembered
+    too, unless `limit` is 0), and each read decodes. Safe with several processes at once: one makes the entry, the
+    others wait for it. A damaged entry is made anew.
     """
     shape = (len(examples), canvas.height, canvas.width, canvas.channels)
     if examples.pixels is not None and examples.pixels.shape == shape:
@@ -64,25 +86,27 @@ def make_canvases(
     if limit == 0:
         return _decoding(examples, canvas, workers, *_decode_all(examples, canvas, workers, on_progress, None))
 
-    stored = int(np.prod(shape)) <= limit
-    entry = folder / f"{examples.name}-{_key(examples, canvas, stored)}"
+    encoding = "raw" if int(np.prod(shape)) <= limit else encoding
+    entry = folder / f"{examples.name}-{_key(examples, canvas, encoding)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{entry}.lock"):
-            if not _is_sound(entry, shape, stored) or _readable_again(entry, examples, canvas):
-                _make(entry, examples, canvas, workers, on_progress, stored)
+            if not _is_sound(entry, shape, limit) or _readable_again(entry, examples, canvas):
+                _make(entry, examples, canvas, workers, on_progress, encoding, limit)
     except OSError as error:
         raise UserError(
             f"the canvas cache {folder} cannot be written ({error.strerror or error}): give another folder in "
             "data.cache_dir, or switch the cache off by data.cache_gib = 0"
         ) from error
-    notes = json.loads((entry / "record.json").read_text())
     aspect = np.load(entry / "aspect.npy")
-    bad = {int(i): reason for i, reason in notes["bad"]}
-    if not stored:
+    bad = {int(i): reason for i, reason in json.loads((entry / "record.json").read_text())["bad"]}
+    stored = open_canvases(entry)
+    if stored is None:
         return _decoding(examples, canvas, workers, aspect, bad)
-    images = np.load(entry / "images.npy", mmap_mode="r").view(np.ndarray)
-    return Canvases(lambda indices: _take(images, indices), aspect, bad, images)
+    if isinstance(stored, EncodedCanvases):
+        storage = {"webp": "cached as lossless WebP", "jpeg": "cached as JPEG"}[encoding]
+        return Canvases(_decoding_stored(stored, entry, canvas, workers), aspect, bad, None, storage)
+    return Canvases(lambda indices: _take(stored, indices), aspect, bad, stored, "cached as they are")
 
 
 def threads(workers: int) -> int:
@@ -93,7 +117,7 @@ def threads(workers: int) -> int:
 def _of_array(pixels: UInt8[np.ndarray, "n h w c"], canvas: Canvas) -> Canvases:
     n, height, width, _ = pixels.shape
     aspect = np.full(n, content_aspect((width, height), canvas), np.float32)
-    return Canvases(lambda indices: _take(pixels, indices), aspect, {}, pixels)
+    return Canvases(lambda indices: _take(pixels, indices), aspect, {}, pixels, "in memory")
 
 
 def _take(images: UInt8[np.ndarray, "n h w c"], indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
@@ -115,8 +139,6 @@ def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, "b h w c"]:
 def _decoding(
     examples: Examples, canvas: Canvas, workers: int, aspect: Float32[np.ndarray, " n"], bad: dict[int, str]
 ) -> Canvases:
-    pool = ThreadPoolExecutor(threads(workers), thread_name_prefix="decode")
-
     def one(index: int, encoded: Encoded) -> UInt8[np.ndarray, "h w c"]:
         try:
             return read_canvas(encoded, canvas)[0]
@@ -125,43 +147,73 @@ def _decoding(
                 f"{examples.ids[index]} was readable when the run began and no longer is: {error}"
             ) from error
 
+    read = _in_threads(one, examples.read, canvas, workers)
+    return Canvases(read, aspect, bad, None, "decoded anew each epoch")
+
+
+def _decoding_stored(stored: EncodedCanvases, entry: Path, canvas: Canvas, workers: int) -> Read:
+    def one(index: int, encoded: UInt8[np.ndarray, " bytes"]) -> UInt8[np.ndarray, "h w c"]:
+        try:
+            return decode_canvas(encoded.tobytes(), canvas.channels)
+        except Exception as error:  # As many kinds as in decode.py.
+            raise UserError(
+                f"the canvas cache {entry} is damaged (image {index}: {error}): delete this folder; it is made anew"
+            ) from error
+
+    return _in_threads(one, lambda indices: map(stored.__getitem__, indices), canvas, workers)
+
+
+def _in_threads(
+    one: Callable[[int, Any], UInt8[np.ndarray, "h w c"]],
+    source: Callable[[list[int]], Iterable[Any]],
+    canvas: Canvas,
+    workers: int,
+) -> Read:
+    """`Canvases.read` that decodes by `one` what `source` gives of the indices."""
+    pool = ThreadPoolExecutor(threads(workers), thread_name_prefix="decode")
+
     def read(indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
         chosen = indices.tolist()
         out = _aligned((len(chosen), canvas.height, canvas.width, canvas.channels))
-        for row, pixels in enumerate(pool.map(one, chosen, examples.read(chosen))):
+        for row, pixels in enumerate(pool.map(one, chosen, source(chosen))):
             out[row] = pixels
         return out
 
-    return Canvases(read, aspect, bad, None)
+    return read
 
 
-def _key(examples: Examples, canvas: Canvas, stored: bool) -> str:
+def _key(examples: Examples, canvas: Canvas, encoding: str) -> str:
     # Pillow's version belongs to the key because its filters and JPEG decoder decide the pixels.
-    settings = json.dumps([VERSION, PIL.__version__, stored, dataclasses.asdict(canvas)], sort_keys=True)
+    settings = json.dumps([VERSION, PIL.__version__, encoding, dataclasses.asdict(canvas)], sort_keys=True)
     return digest([examples.fingerprint(), settings])[:20]
 
 
 def _make(
-    entry: Path, examples: Examples, canvas: Canvas, workers: int, on_progress: Progress | None, stored: bool
+    entry: Path,
+    examples: Examples,
+    canvas: Canvas,
+    workers: int,
+    on_progress: Progress | None,
+    encoding: str,
+    limit: int,
 ) -> None:
     shutil.rmtree(entry, ignore_errors=True)
     partial = entry.with_name(entry.name + ".partial")  # Of a process that died; nobody else is here under the lock.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
-        if stored:
-            # Written front to back, not through a memory map: a full disk is then an error and not a crash (SIGBUS).
-            with open(partial / "images.npy", "wb") as file:
-                shape = (len(examples), canvas.height, canvas.width, canvas.channels)
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                aspect, bad = _decode_all(examples, canvas, workers, on_progress, file)
-                file.flush()
-                os.fsync(file.fileno())
-        else:
-            aspect, bad = _decode_all(examples, canvas, workers, on_progress, None)
+        shape = (len(examples), canvas.height, canvas.width, canvas.channels)
+        writer = None if encoding == "none" else CanvasWriter(partial, shape, encoding, limit)
+        aspect, bad = _decode_all(examples, canvas, workers, on_progress, writer)
+        if writer:
+            writer.close()
         np.save(partial / "aspect.npy", aspect)
-        notes = {"bad": sorted(bad.items()), "sample": _sample(partial) if stored else None}
+        notes = {
+            "bad": sorted(bad.items()),
+            "sample": _sample(open_canvases(partial)),
+            # Encoded, they take more bytes than this.
+            "more_than": limit if writer and writer.full else None,
+        }
         (partial / "record.json").write_text(json.dumps(notes))
         partial.rename(entry)
     except BaseException:
@@ -170,9 +222,9 @@ def _make(
 
 
 def _decode_all(
-    examples: Examples, canvas: Canvas, workers: int, on_progress: Progress | None, file: BinaryIO | None
+    examples: Examples, canvas: Canvas, workers: int, on_progress: Progress | None, writer: CanvasWriter | None
 ) -> tuple[Float32[np.ndarray, " n"], dict[int, str]]:
-    """Aspects and unreadable examples of one pass in order; the canvases go to `file`."""
+    """Aspects and unreadable examples of one pass in order; the canvases go to `writer`."""
     n = len(examples)
     size = canvas.height * canvas.width * canvas.channels
     step = min(64, max(1, 2**23 // size))  # Images a task: enough to pay for its overhead, not too much memory.
@@ -180,25 +232,25 @@ def _decode_all(
     aspect = np.ones(n, np.float32)
     bad: dict[int, str] = {}
 
-    def task(start: int) -> UInt8[np.ndarray, "b h w c"]:
+    def task(start: int) -> list[bytes | memoryview]:
         indices = range(start, min(start + step, n))
         out = []
         for index, encoded in zip(indices, examples.read(indices), strict=True):
             try:
                 pixels, aspect[index] = read_canvas(encoded, canvas)
-                out.append(pixels)
             except UnreadableImageError as error:
-                out.append(black)
-                bad[index] = str(error)
-        return np.stack(out)
+                pixels, bad[index] = black, str(error)
+            out.append(writer.prepare(pixels) if writer else b"")
+        return out
 
     done = 0
     with ThreadPoolExecutor(threads(workers), thread_name_prefix="decode") as pool:
         try:
-            for images in _in_order(pool, task, range(0, n, step), ahead=2 * threads(workers)):
-                if file is not None:
-                    file.write(images.data)
-                done += len(images)
+            for prepared in _in_order(pool, task, range(0, n, step), ahead=2 * threads(workers)):
+                if writer:
+                    for one in prepared:
+                        writer.write(one)
+                done += len(prepared)
                 if on_progress is not None:
                     on_progress(examples.name, done, n)
         except BaseException:
@@ -208,10 +260,10 @@ def _decode_all(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[int], np.ndarray], items: Sequence[int], ahead: int
-) -> Iterator[np.ndarray]:
+    pool: ThreadPoolExecutor, function: Callable[[int], _Result], items: Sequence[int], ahead: int
+) -> Iterator[_Result]:
     """`pool.map` that is at most `ahead` items ahead of its reader, so that results don't pile up in memory."""
-    pending: deque[Future[np.ndarray]] = deque()
+    pending: deque[Future[_Result]] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
         if len(pending) > ahead:
@@ -220,15 +272,17 @@ def _in_order(
         yield pending.popleft().result()
 
 
-def _is_sound(entry: Path, shape: tuple[int, ...], stored: bool) -> bool:
-    """Whether a cache entry is there and undamaged."""
+def _is_sound(entry: Path, shape: tuple[int, ...], limit: int) -> bool:
+    """Whether a cache entry is there and undamaged, and holds canvases if that takes no more than `limit` bytes."""
     try:
         notes = json.loads((entry / "record.json").read_text())
+        stored = open_canvases(entry)
         return (
             isinstance(notes["bad"], list)
             and np.load(entry / "aspect.npy").shape == shape[:1]
-            and (not stored or np.load(entry / "images.npy", mmap_mode="r").shape == shape)
-            and (not stored or _sample(entry) == notes["sample"])
+            and _is_whole(stored, shape)
+            and _sample(stored) == notes["sample"]
+            and (notes["more_than"] is None or limit <= notes["more_than"])
         )
     except (OSError, ValueError, EOFError, KeyError, TypeError):  # Missing, truncated or foreign files.
         return False
@@ -243,10 +297,17 @@ def _readable_again(entry: Path, examples: Examples, canvas: Canvas) -> bool:
     return False
 
 
-def _sample(entry: Path) -> int:
-    """CRC-32 of up to 64 canvases spread evenly from the first to the last: cheap for any size."""
-    images = np.load(entry / "images.npy", mmap_mode="r")
+def _is_whole(stored: _Stored, shape: tuple[int, ...]) -> bool:
+    if isinstance(stored, EncodedCanvases):
+        return len(stored) == shape[0]
+    return stored is None or stored.shape == shape
+
+
+def _sample(stored: _Stored) -> int | None:
+    """CRC-32 of up to 64 canvases spread evenly from the first to the last: cheap for any number."""
+    if stored is None:
+        return None
     total = 0
-    for row in np.unique(np.linspace(0, len(images) - 1, _SAMPLED_ROWS).astype(np.int64)):
-        total = zlib.crc32(np.ascontiguousarray(images[row]).data, total)
+    for index in np.unique(np.linspace(0, len(stored) - 1, _SAMPLED).astype(np.int64)).tolist():
+        total = zlib.crc32(np.ascontiguousarray(stored[index]).data, total)
     return total

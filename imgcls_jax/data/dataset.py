@@ -55,6 +55,11 @@ class Split:
         """Bytes of all canvases together."""
         return len(self) * self.canvas.height * self.canvas.width * self.canvas.channels
 
+    @property
+    def storage(self) -> str:
+        """How the canvases are kept, in words."""
+        return self._canvases.storage
+
     def class_counts(self, num_classes: int) -> Int64[np.ndarray, " classes"]:
         """Number of examples of each class."""
         return np.bincount(self.labels, minlength=num_classes)
@@ -133,6 +138,7 @@ def load(
                 canvas,
                 folder=cache,
                 limit=int(config.cache_gib * 2**30),
+                encoding=config.cache_encoding,
                 workers=config.workers,
                 on_progress=on_progress,
             )

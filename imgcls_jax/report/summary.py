@@ -54,7 +54,7 @@ def _data(run: Run) -> dict[str, str]:
     if run.resident:
         rows["feeding"] = "resident: all images on the device"
     else:
-        rows["feeding"] = "streamed from the host"
+        rows["feeding"] = f"streamed from the host; training images {dataset.train.storage}"
     return rows
 
 

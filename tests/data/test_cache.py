@@ -33,10 +33,12 @@ class Counter:
         self.calls.append((name, done, total))
 
 
-def canvases(root: Path, folder: Path, limit: int = LARGE, canvas: Canvas = CANVAS, workers: int = 2):
+def canvases(root: Path, folder: Path, limit: int = LARGE, canvas: Canvas = CANVAS, encoding: str = "webp"):
     counter = Counter()
     examples = open_folder(Folder(str(root))).train
-    made = make_canvases(examples, canvas, folder=folder, limit=limit, workers=workers, on_progress=counter)
+    made = make_canvases(
+        examples, canvas, folder=folder, limit=limit, encoding=encoding, workers=2, on_progress=counter
+    )
     return made, counter.calls
 
 
@@ -51,10 +53,36 @@ def entry_of(folder: Path) -> Path:
     return entry
 
 
-@pytest.mark.parametrize("limit", [LARGE, 1, 0])
-def test_canvases_are_pillows_whether_stored_or_not(pets, tmp_path, limit):
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory) -> Path:
+    """Twelve smooth PNGs in the layout of `pets`: unlike noise they are shorter encoded than as they are."""
+    root = tmp_path_factory.mktemp("photographs")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        path = root / "train" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), np.uint8))
+        coarse.resize((64, 64), Image.Resampling.BICUBIC).save(path)
+    return root
+
+
+PHOTOGRAPH = Canvas(64, 64)
+RAW = 12 * 64 * 64 * 3
+"""Bytes of the photographs' canvases as they are."""
+
+
+def photographs_pixels(photographs: Path) -> np.ndarray:
+    return np.stack([np.asarray(Image.open(f)) for f in sorted((photographs / "train").rglob("*.png"))])
+
+
+@pytest.mark.parametrize(
+    ("limit", "storage"),
+    [(LARGE, "cached as they are"), (1, "decoded anew each epoch"), (0, "decoded anew each epoch")],
+)
+def test_canvases_are_pillows_whether_stored_or_not(pets, tmp_path, limit, storage):
     made, _ = canvases(pets, tmp_path, limit)
     assert (made.stored is not None) == (limit == LARGE)
+    assert made.storage == storage
     np.testing.assert_array_equal(made.read(np.array([9, 0, 0, 4])), expected(pets)[[9, 0, 0, 4]])
     with pytest.raises(IndexError):
         made.read(np.array([0, 10]))
@@ -66,6 +94,58 @@ def test_progress_covers_every_image(pets, tmp_path, monkeypatch):
     _, calls = canvases(pets, tmp_path, canvas=Canvas(1024, 1024))  # Two canvases a task.
     assert [done for _, done, _ in calls] == [2, 4, 6, 8, 10]
     assert {(name, total) for name, _, total in calls} == {("train", 10)}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_more_than_the_limit_is_stored_without_a_loss(photographs, tmp_path, channels):
+    canvas = Canvas(64, 64, channels)
+    limit = RAW // 3 * channels - 1
+    raw = canvases(photographs, tmp_path, canvas=canvas)[0].read(np.arange(12))
+    made, calls = canvases(photographs, tmp_path, limit, canvas)
+    assert calls
+    assert made.stored is None
+    assert made.storage == "cached as lossless WebP"
+    np.testing.assert_array_equal(made.read(np.array([11, 0, 5])), raw[[11, 0, 5]])
+    with pytest.raises(IndexError):
+        made.read(np.array([12]))
+    again, calls = canvases(photographs, tmp_path, limit, canvas)
+    assert calls == []
+    np.testing.assert_array_equal(again.read(np.arange(12)), raw)
+
+
+def test_more_than_the_limit_as_jpeg(photographs, tmp_path):
+    made, _ = canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH, "jpeg")
+    assert made.storage == "cached as JPEG"
+    difference = np.abs(made.read(np.arange(12)).astype(int) - photographs_pixels(photographs))
+    assert 0 < difference.mean() < 1
+
+
+def test_encoding_may_be_switched_off(photographs, tmp_path):
+    made, _ = canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH, "none")
+    assert made.storage == "decoded anew each epoch"
+    assert not canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH, "none")[1]
+
+
+def test_limit_counts_the_encoded_bytes(photographs, tmp_path):
+    """Too many of them leave no file, which is remembered until the limit is raised."""
+    canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)
+    encoded = (entry_of(tmp_path) / "images.bin").stat().st_size
+    assert encoded < RAW / 2
+    less = tmp_path / "less"
+    for limit, decodes, kept in [(encoded - 1, True, False), (encoded - 1, False, False), (encoded, True, True)]:
+        made, calls = canvases(photographs, less, limit, PHOTOGRAPH)
+        assert bool(calls) == decodes
+        assert (entry_of(less) / "images.bin").exists() == (made.storage == "cached as lossless WebP") == kept
+        np.testing.assert_array_equal(made.read(np.arange(12)), photographs_pixels(photographs))
+
+
+def test_damage_that_no_sample_shows_is_found_when_it_is_read(photographs, tmp_path):
+    made, _ = canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)
+    with open(entry_of(tmp_path) / "images.bin", "r+b") as file:
+        file.write(b"?" * 40)
+    message = f"^the canvas cache {entry_of(tmp_path)} is damaged .image 0: .*: delete this folder; it is made anew$"
+    with pytest.raises(UserError, match=message):
+        made.read(np.array([3, 0]))
 
 
 @pytest.mark.parametrize("limit", [LARGE, 1])
@@ -156,6 +236,49 @@ def test_damaged_entry_is_made_anew(pets, tmp_path, damage):
     assert not canvases(pets, tmp_path)[1]
 
 
+def truncate_encoded(entry: Path) -> None:
+    os.truncate(entry / "images.bin", 2000)
+
+
+def empty_encoded(entry: Path) -> None:
+    os.truncate(entry / "images.bin", 0)
+
+
+def overwrite_encoded(entry: Path) -> None:
+    with open(entry / "images.bin", "r+b") as file:
+        file.seek(-40, os.SEEK_END)
+        file.write(b"?" * 40)
+
+
+def no_encoded(entry: Path) -> None:
+    (entry / "images.bin").unlink()
+
+
+def no_ends(entry: Path) -> None:
+    (entry / "ends.npy").unlink()
+
+
+def foreign_ends(entry: Path) -> None:
+    np.save(entry / "ends.npy", np.ones(12))
+
+
+def fewer_ends(entry: Path) -> None:
+    np.save(entry / "ends.npy", np.load(entry / "ends.npy")[:5])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [truncate_encoded, empty_encoded, overwrite_encoded, no_encoded, no_ends, foreign_ends, fewer_ends],
+)
+def test_damaged_encoded_entry_is_made_anew(photographs, tmp_path, damage):
+    canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)
+    damage(entry_of(tmp_path))
+    made, calls = canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)
+    assert calls
+    np.testing.assert_array_equal(made.read(np.arange(12)), photographs_pixels(photographs))
+    assert not canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)[1]
+
+
 def test_killed_while_making(pets, tmp_path):
     """What a killed process leaves behind is neither used nor in the way."""
     canvases(pets, tmp_path)
@@ -173,7 +296,7 @@ def test_interrupted_while_making_leaves_nothing(pets, tmp_path):
 
     examples = open_folder(Folder(str(pets))).train
     with pytest.raises(KeyboardInterrupt):
-        make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, workers=2, on_progress=interrupt)
+        make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, encoding="webp", workers=2, on_progress=interrupt)
     assert [path for path in tmp_path.iterdir() if path.is_dir() and path != pets] == []
 
 
@@ -190,8 +313,8 @@ pets, folder = map(Path, sys.argv[1:])
 sys.stdin.readline()
 decoded = []
 made = make_canvases(
-    open_folder(Folder(str(pets))).train, Canvas(10, 12, fit="stretch"), folder=folder, limit=2**30, workers=2,
-    on_progress=lambda *counts: decoded.append(counts),
+    open_folder(Folder(str(pets))).train, Canvas(10, 12, fit="stretch"), folder=folder, limit=2**30,
+    encoding="webp", workers=2, on_progress=lambda *counts: decoded.append(counts),
 )
 print(len(decoded), zlib.crc32(made.read(np.arange(10)).data))
 """
@@ -255,7 +378,7 @@ def test_full_disk(pets, tmp_path, monkeypatch):
 def test_array_of_the_canvas_size_is_used_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 12, 3), np.uint8)
     examples = open_arrays(Arrays(), {"x_train": pixels, "y_train": np.array([0, 1, 0, 1])}).train
-    made = make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, workers=1)
+    made = make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, encoding="webp", workers=1)
     assert made.stored is pixels
     assert list(tmp_path.iterdir()) == []
 
@@ -263,14 +386,14 @@ def test_array_of_the_canvas_size_is_used_as_it_is(tmp_path):
 def test_array_of_another_size_is_resized(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 9, 9), np.uint8)
     examples = open_arrays(Arrays(), {"x_train": pixels, "y_train": np.array([0, 1, 0, 1])}).train
-    made = make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, workers=1)
+    made = make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, encoding="webp", workers=1)
     reference = np.asarray(Image.fromarray(pixels[2]).convert("RGB").resize((12, 10), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(made.read(np.array([2]))[0], reference)
 
 
 def test_record_is_plain_json(pets, tmp_path):
     canvases(pets, tmp_path)
-    assert set(json.loads((entry_of(tmp_path) / "record.json").read_text())) == {"bad", "sample"}
+    assert set(json.loads((entry_of(tmp_path) / "record.json").read_text())) == {"bad", "sample", "more_than"}
 
 
 @pytest.mark.parametrize("limit", [LARGE, 1])

@@ -104,6 +104,19 @@ def broken_pets(pets: Path) -> Path:
     return pets
 
 
+def test_splits_say_how_their_canvases_are_kept(settings):
+    """64 images of one colour: 12 KiB as they are."""
+    arrays = {"x_train": np.zeros((64, 9, 9, 3), np.uint8), "y_train": np.arange(64) % 2}
+
+    def storage(kib: float, encoding: str) -> str:
+        config = settings(Arrays(), cache_gib=kib / 2**20, cache_encoding=encoding)
+        return load(config, arrays=arrays).train.storage
+
+    assert storage(100, "webp") == "cached as they are"
+    assert storage(1, "webp") == storage(10, "none") == "decoded anew each epoch"
+    assert storage(10, "webp") == "cached as lossless WebP"
+
+
 @pytest.mark.parametrize("gib", [1.0, 1e-9, 0.0])
 def test_bad_images_are_set_aside_and_listed(broken_pets, settings, tmp_path, gib):
     config = settings(Folder(str(broken_pets)), max_bad_share=0.2, cache_gib=gib)

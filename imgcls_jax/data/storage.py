@@ -1,0 +1,110 @@
+"""The files in which a cache keeps canvases: as they are, or encoded one behind the other."""
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+from PIL import Image
+
+_FORMATS: dict[str, dict[str, Any]] = {
+    # The fastest of the lossless levels: the next takes twice as long to write and saves a tenth.
+    "webp": {"format": "WEBP", "lossless": True, "method": 0, "quality": 0},
+    "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+}
+
+
+def encode(canvas: UInt8[np.ndarray, "h w c"], encoding: str) -> bytes:
+    """The canvas as "webp", which is lossless, or "jpeg"."""
+    file = io.BytesIO()
+    Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas).save(file, **_FORMATS[encoding])
+    return file.getvalue()
+
+
+def decode(encoded: bytes, channels: int) -> UInt8[np.ndarray, "h w c"]:
+    """The canvas that `encode` was given; with "jpeg" nearly so.
+
+    Raises whatever Pillow's reader does where the bytes are damaged.
+    """
+    with Image.open(io.BytesIO(encoded)) as image:
+        # WebP has no greyscale: of equal red, green and blue the luma is the same value again.
+        pixels = np.asarray(image.convert({1: "L", 3: "RGB"}[channels]))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+@dataclass(frozen=True)
+class EncodedCanvases:
+    """Encoded canvases in a memory-mapped file."""
+
+    data: UInt8[np.ndarray, " bytes"]
+    ends: Int64[np.ndarray, " n"]
+    """Where each canvas ends in `data`; the next begins there."""
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, " bytes"]:
+        """What `encode` gave for this canvas."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} canvases")
+        start = self.ends[index - 1] if index else 0
+        return self.data[start : self.ends[index]]
+
+
+class CanvasWriter:
+    """Writes the canvases of a folder that `open_canvases` reads, in their order.
+
+    Front to back, not through a memory map: a full disk is then an error and not a crash (SIGBUS).
+    """
+
+    def __init__(self, folder: Path, shape: tuple[int, ...], encoding: str, limit: int):
+        """`shape` [n, h, w, c]; `encoding` "raw", "webp" or "jpeg"; of more than `limit` bytes nothing is kept."""
+        self.full = False
+        """Whether the canvases take more than `limit` bytes."""
+        self._folder, self._encoding, self._limit = folder, encoding, limit
+        self._path = folder / ("images.npy" if encoding == "raw" else "images.bin")
+        self._file = open(self._path, "wb")  # noqa: SIM115 - closed by `close`
+        if encoding == "raw":
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self._file, header)
+        self._ends = [0]
+
+    def prepare(self, canvas: UInt8[np.ndarray, "h w c"]) -> bytes | memoryview:
+        """What `write` takes of a canvas; the costly part, for any thread."""
+        if self.full:
+            return b""
+        return np.ascontiguousarray(canvas).data if self._encoding == "raw" else encode(canvas, self._encoding)
+
+    def write(self, prepared: bytes | memoryview) -> None:
+        """Write the next canvas."""
+        size = prepared.nbytes if isinstance(prepared, memoryview) else len(prepared)
+        self._ends.append(self._ends[-1] + size)
+        self.full = self.full or self._ends[-1] > self._limit
+        if not self.full:
+            self._file.write(prepared)
+
+    def close(self) -> None:
+        """Bring all of it to the disk, or remove it where it is more than `limit` bytes."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if self.full:
+            self._path.unlink()
+        elif self._encoding != "raw":
+            np.save(self._folder / "ends.npy", np.array(self._ends[1:]))
+
+
+def open_canvases(folder: Path) -> UInt8[np.ndarray, "n h w c"] | EncodedCanvases | None:
+    """The canvases of a folder, memory-mapped; None where none were kept.
+
+    Raises OSError or ValueError where the files are damaged.
+    """
+    if (raw := folder / "images.npy").exists():
+        return np.load(raw, mmap_mode="r").view(np.ndarray)
+    if (encoded := folder / "images.bin").exists():
+        data = np.memmap(encoded, np.uint8, "r").view(np.ndarray)
+        return EncodedCanvases(data, np.load(folder / "ends.npy"))
+    return None
