@@ -43,6 +43,15 @@ def test_a_missing_gpu_is_no_error(run, monkeypatch, tmp_path, capsys):
         assert f"{name} skipped: it needs an NVIDIA GPU, and there is none here" in lines
 
 
+def test_a_side_says_what_is_missing(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with (
+        run.Side("ours:epochs", {"model": "lenet", "batch": 128, "images": "500"}, {}) as side,
+        pytest.raises(run.CannotRun, match='^the tfds set "cifar10" is not prepared in '),
+    ):
+        side.ask()
+
+
 AIRBENCH = """
 print("-" * 20)
 print("|  run     |  epoch  |  train_acc  |  val_acc  |  tta_val_acc  |  time_seconds  |")
