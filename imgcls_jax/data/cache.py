@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import PIL
@@ -28,7 +28,6 @@ from imgcls_jax.data.canvas import read as read_canvas
 from imgcls_jax.data.decode import UnreadableImageError
 from imgcls_jax.data.source import Encoded, Examples, digest
 from imgcls_jax.data.storage import CanvasWriter, EncodedCanvases, open_canvases
-from imgcls_jax.data.storage import decode as decode_canvas
 from imgcls_jax.errors import UserError
 
 VERSION = 2
@@ -84,7 +83,7 @@ def make_canvases(
     if examples.pixels is not None and examples.pixels.shape == shape:
         return _of_array(examples.pixels, canvas)
     if limit == 0:
-        return _decoding(examples, canvas, workers, *_decode_all(examples, canvas, workers, on_progress, None))
+        return _decoding_examples(examples, canvas, workers, *_decode_all(examples, canvas, workers, on_progress, None))
 
     encoding = "raw" if int(np.prod(shape)) <= limit else encoding
     entry = folder / f"{examples.name}-{_key(examples, canvas, encoding)}"
@@ -102,7 +101,7 @@ def make_canvases(
     bad = {int(i): reason for i, reason in json.loads((entry / "record.json").read_text())["bad"]}
     stored = open_canvases(entry)
     if stored is None:
-        return _decoding(examples, canvas, workers, aspect, bad)
+        return _decoding_examples(examples, canvas, workers, aspect, bad)
     if isinstance(stored, EncodedCanvases):
         storage = {"webp": "cached as lossless WebP", "jpeg": "cached as JPEG"}[encoding]
         return Canvases(_decoding_stored(stored, entry, canvas, workers), aspect, bad, None, storage)
@@ -137,40 +136,19 @@ def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, "b h w c"]:
 
 
 def _decoding(
-    examples: Examples, canvas: Canvas, workers: int, aspect: Float32[np.ndarray, " n"], bad: dict[int, str]
-) -> Canvases:
+    source: Callable[[list[int]], Iterable[Encoded]],
+    canvas: Canvas,
+    workers: int,
+    mistake: Callable[[int, UnreadableImageError], str],
+) -> Read:
+    """Decodes what `source` gives of the indices; `mistake` words an image that cannot be read."""
+    pool = ThreadPoolExecutor(threads(workers), thread_name_prefix="decode")
+
     def one(index: int, encoded: Encoded) -> UInt8[np.ndarray, "h w c"]:
         try:
             return read_canvas(encoded, canvas)[0]
         except UnreadableImageError as error:
-            raise UserError(
-                f"{examples.ids[index]} was readable when the run began and no longer is: {error}"
-            ) from error
-
-    read = _in_threads(one, examples.read, canvas, workers)
-    return Canvases(read, aspect, bad, None, "decoded anew each epoch")
-
-
-def _decoding_stored(stored: EncodedCanvases, entry: Path, canvas: Canvas, workers: int) -> Read:
-    def one(index: int, encoded: UInt8[np.ndarray, " bytes"]) -> UInt8[np.ndarray, "h w c"]:
-        try:
-            return decode_canvas(encoded.tobytes(), canvas.channels)
-        except Exception as error:  # As many kinds as in decode.py.
-            raise UserError(
-                f"the canvas cache {entry} is damaged (image {index}: {error}): delete this folder; it is made anew"
-            ) from error
-
-    return _in_threads(one, lambda indices: map(stored.__getitem__, indices), canvas, workers)
-
-
-def _in_threads(
-    one: Callable[[int, Any], UInt8[np.ndarray, "h w c"]],
-    source: Callable[[list[int]], Iterable[Any]],
-    canvas: Canvas,
-    workers: int,
-) -> Read:
-    """`Canvases.read` that decodes by `one` what `source` gives of the indices."""
-    pool = ThreadPoolExecutor(threads(workers), thread_name_prefix="decode")
+            raise UserError(mistake(index, error)) from error
 
     def read(indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
         chosen = indices.tolist()
@@ -180,6 +158,22 @@ def _in_threads(
         return out
 
     return read
+
+
+def _decoding_examples(
+    examples: Examples, canvas: Canvas, workers: int, aspect: Float32[np.ndarray, " n"], bad: dict[int, str]
+) -> Canvases:
+    def mistake(index: int, error: UnreadableImageError) -> str:
+        return f"{examples.ids[index]} was readable when the run began and no longer is: {error}"
+
+    return Canvases(_decoding(examples.read, canvas, workers, mistake), aspect, bad, None, "decoded anew each epoch")
+
+
+def _decoding_stored(stored: EncodedCanvases, entry: Path, canvas: Canvas, workers: int) -> Read:
+    def mistake(index: int, error: UnreadableImageError) -> str:
+        return f"the canvas cache {entry} is damaged (image {index}: {error}): delete this folder; it is made anew"
+
+    return _decoding(lambda indices: (stored[i] for i in indices), canvas, workers, mistake)
 
 
 def _key(examples: Examples, canvas: Canvas, encoding: str) -> str:
@@ -204,9 +198,10 @@ def _make(
     try:
         shape = (len(examples), canvas.height, canvas.width, canvas.channels)
         writer = None if encoding == "none" else CanvasWriter(partial, shape, encoding, limit)
-        aspect, bad = _decode_all(examples, canvas, workers, on_progress, writer)
-        if writer:
-            writer.close()
+        with writer or contextlib.nullcontext():
+            aspect, bad = _decode_all(examples, canvas, workers, on_progress, writer)
+            if writer:
+                writer.finish()
         np.save(partial / "aspect.npy", aspect)
         notes = {
             "bad": sorted(bad.items()),
@@ -232,7 +227,7 @@ def _decode_all(
     aspect = np.ones(n, np.float32)
     bad: dict[int, str] = {}
 
-    def task(start: int) -> list[bytes | memoryview]:
+    def task(start: int) -> list[memoryview]:
         indices = range(start, min(start + step, n))
         out = []
         for index, encoded in zip(indices, examples.read(indices), strict=True):
@@ -240,7 +235,7 @@ def _decode_all(
                 pixels, aspect[index] = read_canvas(encoded, canvas)
             except UnreadableImageError as error:
                 pixels, bad[index] = black, str(error)
-            out.append(writer.prepare(pixels) if writer else b"")
+            out.append(writer.prepare(pixels) if writer else memoryview(b""))
         return out
 
     done = 0
@@ -309,5 +304,5 @@ def _sample(stored: _Stored) -> int | None:
         return None
     total = 0
     for index in np.unique(np.linspace(0, len(stored) - 1, _SAMPLED).astype(np.int64)).tolist():
-        total = zlib.crc32(np.ascontiguousarray(stored[index]).data, total)
+        total = zlib.crc32(bytes(stored[index]), total)
     return total

@@ -4,7 +4,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -18,21 +18,13 @@ _FORMATS: dict[str, dict[str, Any]] = {
 
 
 def encode(canvas: UInt8[np.ndarray, "h w c"], encoding: str) -> bytes:
-    """The canvas as "webp", which is lossless, or "jpeg"."""
+    """The canvas as an image file, "webp", which is lossless, or "jpeg": `canvas.read` gives it back.
+
+    WebP has no greyscale, but of equal red, green and blue the luma is the same value again.
+    """
     file = io.BytesIO()
     Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas).save(file, **_FORMATS[encoding])
     return file.getvalue()
-
-
-def decode(encoded: bytes, channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """The canvas that `encode` was given; with "jpeg" nearly so.
-
-    Raises whatever Pillow's reader does where the bytes are damaged.
-    """
-    with Image.open(io.BytesIO(encoded)) as image:
-        # WebP has no greyscale: of equal red, green and blue the luma is the same value again.
-        pixels = np.asarray(image.convert({1: "L", 3: "RGB"}[channels]))
-    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 @dataclass(frozen=True)
@@ -46,16 +38,16 @@ class EncodedCanvases:
     def __len__(self) -> int:
         return len(self.ends)
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, " bytes"]:
+    def __getitem__(self, index: int) -> bytes:
         """What `encode` gave for this canvas."""
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} canvases")
         start = self.ends[index - 1] if index else 0
-        return self.data[start : self.ends[index]]
+        return self.data[start : self.ends[index]].tobytes()
 
 
 class CanvasWriter:
-    """Writes the canvases of a folder that `open_canvases` reads, in their order.
+    """Writes the canvases of a folder that `open_canvases` reads, in their order. A context manager.
 
     Front to back, not through a memory map: a full disk is then an error and not a crash (SIGBUS).
     """
@@ -66,27 +58,32 @@ class CanvasWriter:
         """Whether the canvases take more than `limit` bytes."""
         self._folder, self._encoding, self._limit = folder, encoding, limit
         self._path = folder / ("images.npy" if encoding == "raw" else "images.bin")
-        self._file = open(self._path, "wb")  # noqa: SIM115 - closed by `close`
+        self._file = open(self._path, "wb")  # noqa: SIM115 - closed by `__exit__`
         if encoding == "raw":
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
         self._ends = [0]
 
-    def prepare(self, canvas: UInt8[np.ndarray, "h w c"]) -> bytes | memoryview:
-        """What `write` takes of a canvas; the costly part, for any thread."""
-        if self.full:
-            return b""
-        return np.ascontiguousarray(canvas).data if self._encoding == "raw" else encode(canvas, self._encoding)
+    def __enter__(self) -> Self:
+        return self
 
-    def write(self, prepared: bytes | memoryview) -> None:
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def prepare(self, canvas: UInt8[np.ndarray, "h w c"]) -> memoryview:
+        """What `write` takes of a canvas; the costly part, for any thread."""
+        if self._encoding == "raw":
+            return np.ascontiguousarray(canvas).data
+        return memoryview(b"" if self.full else encode(canvas, self._encoding))
+
+    def write(self, prepared: memoryview) -> None:
         """Write the next canvas."""
-        size = prepared.nbytes if isinstance(prepared, memoryview) else len(prepared)
-        self._ends.append(self._ends[-1] + size)
+        self._ends.append(self._ends[-1] + prepared.nbytes)
         self.full = self.full or self._ends[-1] > self._limit
         if not self.full:
             self._file.write(prepared)
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Bring all of it to the disk, or remove it where it is more than `limit` bytes."""
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -193,14 +193,27 @@ def test_changed_file_and_changed_code_are_other_entries(pets, tmp_path, monkeyp
     assert not canvases(pets, tmp_path)[1]
 
 
+def images(entry: Path) -> Path:
+    """The file of its canvases, as they are or encoded."""
+    return next(entry.glob("images.*"))
+
+
 def truncate(entry: Path) -> None:
-    os.truncate(entry / "images.npy", 2000)
+    os.truncate(images(entry), 2000)
+
+
+def empty(entry: Path) -> None:
+    os.truncate(images(entry), 0)
 
 
 def overwrite(entry: Path) -> None:
-    with open(entry / "images.npy", "r+b") as file:
+    with open(images(entry), "r+b") as file:
         file.seek(-40, os.SEEK_END)
         file.write(b"?" * 40)
+
+
+def no_images(entry: Path) -> None:
+    images(entry).unlink()
 
 
 def no_record(entry: Path) -> None:
@@ -223,37 +236,6 @@ def another_shape(entry: Path) -> None:
     np.save(entry / "images.npy", np.zeros((10, 10, 12, 1), np.uint8))
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [truncate, overwrite, no_record, half_a_record, foreign_record, short_aspect, another_shape],
-)
-def test_damaged_entry_is_made_anew(pets, tmp_path, damage):
-    canvases(pets, tmp_path)
-    damage(entry_of(tmp_path))
-    made, calls = canvases(pets, tmp_path)
-    assert calls
-    np.testing.assert_array_equal(made.read(np.arange(10)), expected(pets))
-    assert not canvases(pets, tmp_path)[1]
-
-
-def truncate_encoded(entry: Path) -> None:
-    os.truncate(entry / "images.bin", 2000)
-
-
-def empty_encoded(entry: Path) -> None:
-    os.truncate(entry / "images.bin", 0)
-
-
-def overwrite_encoded(entry: Path) -> None:
-    with open(entry / "images.bin", "r+b") as file:
-        file.seek(-40, os.SEEK_END)
-        file.write(b"?" * 40)
-
-
-def no_encoded(entry: Path) -> None:
-    (entry / "images.bin").unlink()
-
-
 def no_ends(entry: Path) -> None:
     (entry / "ends.npy").unlink()
 
@@ -266,17 +248,25 @@ def fewer_ends(entry: Path) -> None:
     np.save(entry / "ends.npy", np.load(entry / "ends.npy")[:5])
 
 
+ANY = [truncate, empty, overwrite, no_images, no_record, half_a_record, foreign_record, short_aspect]
+
+
 @pytest.mark.parametrize(
-    "damage",
-    [truncate_encoded, empty_encoded, overwrite_encoded, no_encoded, no_ends, foreign_ends, fewer_ends],
+    ("damage", "encoded"),
+    [
+        *((damage, False) for damage in [*ANY, another_shape]),
+        *((damage, True) for damage in [*ANY, no_ends, foreign_ends, fewer_ends]),
+    ],
 )
-def test_damaged_encoded_entry_is_made_anew(photographs, tmp_path, damage):
-    canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)
+def test_damaged_entry_is_made_anew(pets, photographs, tmp_path, damage, encoded):
+    settings = (photographs, tmp_path, RAW - 1, PHOTOGRAPH) if encoded else (pets, tmp_path)
+    canvases(*settings)
     damage(entry_of(tmp_path))
-    made, calls = canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)
+    made, calls = canvases(*settings)
     assert calls
-    np.testing.assert_array_equal(made.read(np.arange(12)), photographs_pixels(photographs))
-    assert not canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)[1]
+    right = photographs_pixels(photographs) if encoded else expected(pets)
+    np.testing.assert_array_equal(made.read(np.arange(len(right))), right)
+    assert not canvases(*settings)[1]
 
 
 def test_killed_while_making(pets, tmp_path):
