@@ -2,7 +2,7 @@
 
     python -m benchmarks.augment [--batch 64] [--seconds 1] [--only rotation]
 
-All pipelines go from uint8 to normalised float32. torchvision is measured twice: on a batch of tensors, where it draws
+All pipelines go from uint8 to normalized float32. torchvision is measured twice: on a batch of tensors, where it draws
 one set of parameters for the whole batch, and on one PIL image after the other, where each has its own as with us;
 the latter is measured on one core and multiplied by their number, as if data-loading workers cost nothing.
 The ratio is ours to the faster of the two. Each figure is the best of several repetitions.
@@ -21,7 +21,7 @@ from benchmarks.cifar10 import MEAN, STD
 from benchmarks.timing import best_rate
 from imgcls_jax import augment
 from imgcls_jax import config as c
-from imgcls_jax.torch_peer import import_torchvision
+from imgcls_jax.doctor.torch_peer import import_torchvision
 
 import_torchvision()
 
@@ -33,7 +33,7 @@ BILINEAR = InterpolationMode.BILINEAR
 def cases(size: int) -> dict[str, tuple[tuple, list]]:
     """Name → (our policy, torchvision's transforms) for images of `size`."""
     return {
-        "normalise only": ((), []),
+        "normalize only": ((), []),
         "horizontal flip": ((c.HorizontalFlip(),), [v2.RandomHorizontalFlip()]),
         "vertical flip": ((c.VerticalFlip(),), [v2.RandomVerticalFlip()]),
         "pad and crop": ((c.PadCrop(4),), [v2.RandomCrop(size, padding=4)]),
@@ -45,9 +45,9 @@ def cases(size: int) -> dict[str, tuple[tuple, list]]:
             (c.Affine(15, (0.1, 0.1), (0.8, 1.2), 10),),
             [v2.RandomAffine(15, (0.1, 0.1), (0.8, 1.2), 10, interpolation=BILINEAR)],
         ),
-        "colour jitter": ((c.ColorJitter(0.2, 0.2, 0.2, 0.1),), [v2.ColorJitter(0.2, 0.2, 0.2, 0.1)]),
-        "colour jitter without hue": ((c.ColorJitter(0.2, 0.2, 0.2),), [v2.ColorJitter(0.2, 0.2, 0.2)]),
-        "greyscale": ((c.Greyscale(1.0),), [v2.RandomGrayscale(1.0)]),
+        "color jitter": ((c.ColorJitter(0.2, 0.2, 0.2, 0.1),), [v2.ColorJitter(0.2, 0.2, 0.2, 0.1)]),
+        "color jitter without hue": ((c.ColorJitter(0.2, 0.2, 0.2),), [v2.ColorJitter(0.2, 0.2, 0.2)]),
+        "grayscale": ((c.Grayscale(1.0),), [v2.RandomGrayscale(1.0)]),
         "gaussian blur, 7": ((c.GaussianBlur(7, p=1.0),), [v2.GaussianBlur(7)]),
         "random erasing": ((c.RandomErasing(1.0),), [v2.RandomErasing(1.0)]),
         "AutoAugment": ((c.AutoAugment("imagenet"),), [v2.AutoAugment()]),

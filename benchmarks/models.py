@@ -3,7 +3,7 @@
 Parameters and multiply-adds are counted in the model itself with a plain head for 1,000 classes (10 on small
 images), at the image size of its published accuracy. The error is
 that of the logits of random weights in float32 against torchvision in float64, beside torchvision's own in float32
-(`imgcls_jax.parity`, two images of 64×64 pixels); it needs torch and torchvision.
+(`imgcls_jax.doctor.parity`, two images of 64×64 pixels); it needs torch and torchvision.
 """
 
 import functools
@@ -17,9 +17,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from imgcls_jax import config as c
-from imgcls_jax import models, parity, state
+from imgcls_jax import models, weights
+from imgcls_jax.doctor import parity
 from imgcls_jax.errors import UserError
-from imgcls_jax.weights import catalogue
+from imgcls_jax.models import network
 
 
 def multiply_adds(config: c.Model, side: int, classes: int) -> int:
@@ -29,12 +30,10 @@ def multiply_adds(config: c.Model, side: int, classes: int) -> int:
     return _count(jax.make_jaxpr(lambda variables, x: nnx.merge(model.evaluate, *variables)(x))(variables, image).jaxpr)
 
 
-def _abstract(config: c.Model, side: int, classes: int) -> tuple[state.Model, tuple[state.Tree, state.Tree]]:
+def _abstract(config: c.Model, side: int, classes: int) -> tuple[network.Network, tuple[network.Tree, network.Tree]]:
     """The model, and the shapes of its parameters and statistics."""
-    build = functools.partial(
-        models.build, config, num_classes=classes, channels=3, image_size=(side, side), dtype=jnp.float32
-    )
-    model = state.model(build, c.BatchNormMode())
+    build = functools.partial(config.build, num_classes=classes, channels=3, image_size=(side, side), dtype=jnp.float32)
+    model = network.split(build, c.BatchNormMode())
     return model, jax.eval_shape(model.create, jax.random.key(0))
 
 
@@ -73,11 +72,11 @@ def logits_error(name: str) -> tuple[float, float] | None:
 def main(names: Sequence[str]) -> None:
     print("| model | image | parameters | multiply-adds | error of logits (torch's own) | weights |")
     print("|---|---|---|---|---|---|")
-    for name in names or models.MODELS:
-        config = models.MODELS[name]
-        entries = [entry for entry in catalogue.CATALOGUE.values() if entry.model == name]
-        small = name.startswith(("cifar_", "wrn", "airbench"))
-        side, classes = (32, 10) if small else (224, 1000)
+    architectures = models.architectures()
+    for name in names or architectures:
+        config = architectures[name]
+        entries = [entry for entry in weights.published().values() if entry.model == name]
+        side, classes = config.usual_size, config.usual_classes
         error = logits_error(name)
         cells = (
             name,

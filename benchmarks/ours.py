@@ -1,4 +1,4 @@
-"""Our side of the benchmarks: the library as its commands use it, from a config through `Run` and the training loop."""
+"""Our side of the benchmarks: the library as its commands use it, from a config through the training loop."""
 
 # ruff: noqa: E402 - flags must be set before JAX is imported
 
@@ -8,26 +8,29 @@ import itertools
 import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from benchmarks import cifar10
 from benchmarks.cifar10 import MEAN, STD
 from benchmarks.process import ROOT, Answer, CannotRun, peak_memory
-from imgcls_jax import runtime
+from imgcls_jax.xla import runtime
 
 RUNTIME = runtime.setup()
 
 import jax
 import numpy as np
 
-from imgcls_jax import augment, data, models, train
+from imgcls_jax import augment, data
 from imgcls_jax import config as c
-from imgcls_jax import mesh as meshes
-from imgcls_jax.config import files
-from imgcls_jax.console import Console, Speed
+from imgcls_jax.config import io as files
 from imgcls_jax.errors import UserError
-from imgcls_jax.run import Run, training_images
-from imgcls_jax.state import TrainState
+from imgcls_jax.parallel import mesh as meshes
+from imgcls_jax.training import loop
+from imgcls_jax.training.callbacks.console import Console
+from imgcls_jax.training.callbacks.recovery import Recovery
+from imgcls_jax.training.experiment import Experiment, training_images
+from imgcls_jax.training.run import Run
 
 MODELS: dict[str, Any] = {
     "resnet18": c.ResNet("resnet18", head=c.Head(), stem="cifar"),
@@ -102,7 +105,7 @@ def epochs(*, model: str, batch: int, images: str, **_: Any) -> Iterator[Answer]
 
 
 def folder(*, path: str, batch: int, jpeg_decoding: Any, **_: Any) -> Iterator[Answer]:
-    """A folder of images to augmented, normalised 224×224 batches on the device, twice, from an empty canvas cache on.
+    """A folder of images to augmented, normalized 224×224 batches on the device, twice, from an empty canvas cache on.
 
     Yields {"first", "second": images a second of either epoch}; the first answer is a warm-up.
     """
@@ -162,7 +165,7 @@ def speed_run(*, smoke: bool) -> Iterator[Answer]:
             yield trainer.description()
         start = time.perf_counter()
         # It has been computed for the initial values; once more, to be timed.
-        models.computed(config.model, functools.partial(training_images, config, dataset.train))
+        config.model.computed_values(functools.partial(training_images, config, dataset.train))
         for _ in range(config.epochs):
             trainer.epoch()
         accuracy = trainer.test()
@@ -198,35 +201,33 @@ def _config(settings: c.Data, policy: c.Policy, model: str, batch: int, precisio
 
 
 class _Trainer:
-    """What `train_and_evaluate` does between two checkpoints."""
+    """What `train` does between two checkpoints."""
 
     def __init__(self, config: c.Config, dataset: data.Dataset):
-        self.run = Run(config, dataset, meshes.make(config.mesh))
-        self._state: TrainState
+        self.run = Experiment(config, dataset, meshes.make(config.mesh))
         self.run.compile_ahead(0)
-        self._state, _ = self.run.enter_phase(self.run.initial_state(), 0, previous=0)
-        self._console, self._epoch = Console(silent=True), 0
+        # Never entered: there are no checkpoints here.
+        self._loop = Run(self.run, Path(), [Recovery(None), Console(silent=True)])
+        self._loop.state, _ = self.run.enter_phase(self.run.initial_state(), 0, previous=0)
 
     def epoch(self, first: int = 0) -> None:
-        rates = self.run.learning_rates(self._epoch, [], 0)
-        speed = Speed(self.run.config.batch_size, first)
-        for self._state, _, _ in train.train_epoch(
-            self.run, self._state, self._epoch, first, rates, self._console, speed
-        ):
-            pass
-        self._epoch += 1
-        jax.block_until_ready(self._state)
+        progress = self._loop.progress
+        progress.step_in_epoch = first
+        self._loop.enter_epoch()
+        loop.train_epoch(self._loop)
+        progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+        jax.block_until_ready(self._loop.state)
 
     def evaluate(self) -> float:
         assert self.run.validate
-        return self.run.validate(self.run.evaluation_variables(self._state, 0))["top1"]
+        return self.run.validate(self.run.evaluation_variables(self._loop.state, 0))["top1"]
 
     def test(self) -> float:
         assert self.run.test
-        return self.run.test(self.run.evaluation_variables(self._state, 0))["top1"]
+        return self.run.test(self.run.evaluation_variables(self._loop.state, 0))["top1"]
 
     def description(self) -> Answer:
         return {
-            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self._state.params)),
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(self._loop.state.params)),
             "choice": f"{jax.devices()[0].device_kind}, XLA_FLAGS={RUNTIME.xla_flags or 'unset'}",
         }

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks import cifar10
 from benchmarks.cifar10 import MEAN, STD
 from benchmarks.process import Answer, peak_memory
-from imgcls_jax.torch_peer import import_torchvision
+from imgcls_jax.doctor.torch_peer import import_torchvision
 
 torchvision = import_torchvision()
 transforms = torchvision.transforms

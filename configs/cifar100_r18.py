@@ -1,7 +1,7 @@
 """CIFAR-100 with ResNet-18 from scratch: a report's run on images blown up to 224 pixels, and `:cifar`, done well.
 
 The report: ResNet-18 with its ImageNet stem, Dropout 0.5 before the output; images resized to 224; flip, crop with 4
-pixels of padding, colour jitter; AdamW at 1e-3 on a cosine, batch 128, 5 epochs. It gives no clean accuracy; on
+pixels of padding, color jitter; AdamW at 1e-3 on a cosine, batch 128, 5 epochs. It gives no clean accuracy; on
 distorted test images it had 30.093 %. Mean and std are not stated there: CIFAR-100's own here.
 
 `:cifar` takes the images as they are, with the stem made for 32 pixels (3×3, stride 1), CutMix and 200 epochs of SGD.

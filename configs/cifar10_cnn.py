@@ -11,7 +11,7 @@
 | (none)         | … Muon on the convolutions, Adam on the rest; 4 epochs       |                             |
 
 All but the last train with SGD and momentum 0.9; the first three at a constant 0.01, batch 16, 30 epochs. The
-report does not state its normalisation; CIFAR-10's own is used here.
+report does not state its normalization; CIFAR-10's own is used here.
 
 The default variant, measured with seed 0 on two shared CPU cores (about 130 images a second): 79.69 % of the 10,000
 test images, loss 0.577, top-5 99.00 %, 22 min 14 s of training and validation.

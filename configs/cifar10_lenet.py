@@ -9,7 +9,7 @@
 
 Each is convolution → ReLU → 2×2 max pooling twice, then 120 and 84 hidden units; SGD at a constant 0.01 with momentum
 0.9, batch 16, 30 epochs, 80 % of the training images. `:no_validation` trains on all of them, so that nothing chooses
-its best epoch: its last one is tested. The report does not state its normalisation; mean and std are 0.5 here.
+its best epoch: its last one is tested. The report does not state its normalization; mean and std are 0.5 here.
 
 Measured here, one seed, two CPU cores; in the shortened runs everything but the number of epochs is as above:
 

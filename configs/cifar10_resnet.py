@@ -3,7 +3,7 @@
 The recipe is that of akamaster/pytorch_resnet_cifar10, whose published weights these models take: 91.73 % (20) and
 93.39 % (56) test accuracy, which
 
-    python -m imgcls_jax.evaluate --config configs/cifar10_resnet.py:56 --weights cifar/resnet56
+    imgcls evaluate --config configs/cifar10_resnet.py:56 --weights akamaster/resnet56.CIFAR10
 
 reproduces. Training is not run to the end here: 200 epochs need a GPU.
 """

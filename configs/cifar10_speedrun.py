@@ -44,7 +44,7 @@ def get_config(variant: str = "") -> c.Config:
                 momentum=0.6,
                 newton_schulz_steps=3,
                 kernels="convolutions",
-                normalise=True,
+                normalize=True,
                 rest=c.SGD(momentum=0.85, nesterov=True, weight_decay=DECAY / BIASES),
                 rest_learning_rate_scale=BIASES / KERNELS,
             ),

@@ -5,18 +5,18 @@
 | (none)         |                                                    | 51.31 %               |
 | `:bn`          | BatchNorm everywhere                               | 66.27 %               |
 | `:dropout`     | Dropout 0.3 everywhere                             | 62.50 %               |
-| `:aug`         | flip, colour jitter, rotation of up to 10°         | 64.03 %               |
+| `:aug`         | flip, color jitter, rotation of up to 10°          | 64.03 %               |
 | `:all`         | all three                                          | 75.67 %               |
 | `:leaky_relu`  | LeakyReLU of slope 0.01                            | a little worse        |
-| `:sigmoid`     | sigmoid, Xavier initialisation                     | far worse             |
+| `:sigmoid`     | sigmoid, Xavier initialization                     | far worse             |
 | `:narrow`      | 8-16-32 channels                                   | the wider, the better |
 | `:medium`      | 16-32-64 channels                                  |                       |
 
-Adam at 1e-3, batch 32, 20 epochs, Kaiming initialisation, images of 160×160. The data is fast.ai's Imagenette
+Adam at 1e-3, batch 32, 20 epochs, Kaiming initialization, images of 160×160. The data is fast.ai's Imagenette
 (https://github.com/fastai/imagenette; its images are ImageNet's, for non-commercial research and education), unpacked
 at `data.source.path`; its `val` folder is the report's test set, and what the epochs' lines show as validation.
 
-Measured on two CPU cores, `python -m imgcls_jax.ablate --config configs/imagenette_cnn.py --design one_at_a_time
+Measured on two CPU cores, `imgcls ablate --config configs/imagenette_cnn.py --design one_at_a_time
 --config.epochs=6`, seed 0: 6 of the 20 epochs, on 1,000 training images of the 9,469, 500 of the 3,925 in `val`:
 
     variant     best validation %   to (none)   training %   minutes
@@ -67,7 +67,7 @@ FACTORS = {
     "dropout": functools.partial(everywhere, dropout=0.3),
     "aug": augmented,
 }
-"""What `python -m imgcls_jax.ablate` switches on and off."""
+"""What `imgcls ablate` switches on and off."""
 
 
 def get_config(variant: str = "") -> c.Config:

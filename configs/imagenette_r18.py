@@ -3,8 +3,8 @@
 | variant      | BatchNorm in training                                                    | report: test |
 |--------------|--------------------------------------------------------------------------|--------------|
 | (none)       | scales and biases train, running statistics are updated                  | 97.96 %      |
-| `:frozen_bn` | nothing of it changes: frozen, normalises by ImageNet's statistics       | not given    |
-| `:as_run`    | frozen, yet normalises by the batch; evaluates by ImageNet's statistics  | 96.82 %      |
+| `:frozen_bn` | nothing of it changes: frozen, normalizes by ImageNet's statistics       | not given    |
+| `:as_run`    | frozen, yet normalizes by the batch; evaluates by ImageNet's statistics  | 96.82 %      |
 
 `:as_run` is what the author's program did when it "froze BatchNorm": parameters that do not train say nothing about
 the statistics. SGD at 0.001 with momentum 0.9, a tenth of it every 7 epochs, 20 epochs, batch 32.
@@ -21,8 +21,8 @@ from imgcls_jax import config as c
 def get_config(variant: str = "") -> c.Config:
     modes = {
         "": c.BatchNormMode(),
-        "frozen_bn": c.BatchNormMode(train_affine=False, normalise_by="running", update_running=False),
-        "as_run": c.BatchNormMode(train_affine=False, normalise_by="batch", update_running=False),
+        "frozen_bn": c.BatchNormMode(train_affine=False, normalize_by="running", update_running=False),
+        "as_run": c.BatchNormMode(train_affine=False, normalize_by="batch", update_running=False),
     }
     if variant not in modes:
         raise c.UnknownVariant(variant, *filter(None, modes))

@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> c.Config:
     config = c.Config(
         name="sketch_cnn",
         data=c.Data(
-            source=c.Folder("datasets/sketch", labelled_test=False),
+            source=c.Folder("datasets/sketch", labeled_test=False),
             canvas=c.Canvas(128, 128),
             image_size=(128, 128),
             mean=(0.5, 0.5, 0.5),

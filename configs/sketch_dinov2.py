@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> c.Config:
     config = c.Config(
         name="sketch_dinov2",
         data=c.Data(
-            source=c.Folder("datasets/sketch", labelled_test=False),
+            source=c.Folder("datasets/sketch", labeled_test=False),
             canvas=c.Canvas(256, 256, interpolation="bicubic"),
             image_size=(224, 224),
             mean=(0.485, 0.456, 0.406),

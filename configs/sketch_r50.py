@@ -19,7 +19,7 @@ def get_config(variant: str = "") -> c.Config:
     return c.Config(
         name="sketch_r50",
         data=c.Data(
-            source=c.Folder("datasets/sketch", labelled_test=False),
+            source=c.Folder("datasets/sketch", labeled_test=False),
             canvas=c.Canvas(256, 256, fit="stretch"),
             eval_canvas=c.Canvas(256, 256),
             image_size=(224, 224),

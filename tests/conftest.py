@@ -2,23 +2,35 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before JAX starts. One device is the default of `tiny_config`; tests of several ask for them. They compile much and
-# compute little, so LLVM optimises less: a third of their time.
+# compute little, so LLVM optimizes less: a third of their time.
 os.environ["XLA_FLAGS"] = (
     f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 )
 
-from imgcls_jax import runtime
+from jaxtyping import install_import_hook
+
+# Every annotation of the package is checked at every call, shapes and dtypes as well.
+install_import_hook("imgcls_jax", "annotations.check")
+
+from imgcls_jax.xla import runtime
 
 runtime.setup()
+
+# What started the tests may have them, and the processes they start, ignore signals, as nohup and a shell's `&` do.
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    if getattr(signal, name, None) and signal.getsignal(getattr(signal, name)) is signal.SIG_IGN:
+        signal.signal(getattr(signal, name), handler)
 
 import numpy as np
 import pytest
 
 from imgcls_jax import config as c
+from imgcls_jax.training.loop import train
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +40,19 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("real data needed: set IMGCLS_TEST_DATA to the folder that holds data/ and weights/")
     return Path(folder)
+
+
+@pytest.fixture
+def bounded_memory() -> Iterator[None]:
+    """No more than 2 GiB of addresses beyond what the process has: a terabyte array fails at once."""
+    import resource  # Unix alone has it
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**31, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.fixture
@@ -49,14 +74,14 @@ def tiny_config() -> Callable[..., c.Config]:
         precision="fp32",
         seed=0,
         mesh=c.Mesh(devices=1),
-        logging=c.Logging(tensorboard=False),
+        logging=c.Logging(tensorboard=False, predictions=False),
     )
     return lambda **changes: dataclasses.replace(config, **changes)
 
 
 @pytest.fixture(scope="session")
 def tiny_arrays() -> dict[str, np.ndarray]:
-    """Three classes of 8×8 colour images that a tiny network can tell apart: 72 to train, 21 and 27 to evaluate."""
+    """Three classes of 8×8 color images that a tiny network can tell apart: 72 to train, 21 and 27 to evaluate."""
     rng = np.random.default_rng(0)
     arrays = {}
     for name, count in (("train", 72), ("validation", 21), ("test", 27)):
@@ -65,3 +90,19 @@ def tiny_arrays() -> dict[str, np.ndarray]:
         images[np.arange(count), :, :, labels] += 55
         arrays[f"x_{name}"], arrays[f"y_{name}"] = images.astype(np.uint8), labels.astype(np.int64)
     return arrays
+
+
+@pytest.fixture
+def finished_run(tiny_config, tiny_arrays, tmp_path):
+    """(Work directory, result, arrays) of a small run whose data lie in a file."""
+    np.savez(tmp_path / "images.npz", **tiny_arrays, label_names=np.array(["red", "green", "blue"]))
+    settings = tiny_config().data
+    data = c.Data(
+        source=c.Arrays(str(tmp_path / "images.npz")),
+        canvas=settings.canvas,
+        image_size=settings.image_size,
+        mean=settings.mean,
+        std=settings.std,
+    )
+    result = train(tiny_config(data=data), tmp_path / "run")
+    return tmp_path / "run", result, tiny_arrays

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from imgcls_jax.config import files
+from imgcls_jax.config import io as files
 from imgcls_jax.errors import UnknownVariant
 
 SPECS = []

@@ -9,8 +9,8 @@ import pytest
 from shipped import CLASSES, SPECS
 
 from imgcls_jax import config as c
-from imgcls_jax.config import files
-from imgcls_jax.train import train_and_evaluate
+from imgcls_jax.config import io as files
+from imgcls_jax.training.loop import train
 
 
 def shrink(config: c.Config) -> c.Config:
@@ -80,12 +80,12 @@ def test_shrunken_config_trains(spec, tmp_path):
     rng = np.random.default_rng(0)
     shape = (config.data.canvas.height, config.data.canvas.width, config.data.canvas.channels)
     classes = CLASSES[Path(spec).name.partition(".")[0]]
-    arrays = {"label_names": np.array([str(i) for i in range(classes)])}
+    arrays = {"label_names": np.array([f"class {i}" for i in range(classes)])}
     for split, count in (("train", 9), ("validation", 3), ("test", 5)):
         labels = rng.integers(0, classes, count)
         labels[0] = classes - 1
         arrays |= {f"x_{split}": rng.integers(0, 256, (count, *shape), dtype=np.uint8), f"y_{split}": labels}
-    result = train_and_evaluate(config, tmp_path, arrays=arrays)
+    result = train(config, tmp_path, arrays=arrays)
     assert result["epochs"] == 2
     assert result["test"]["count"] == 5
     assert math.isfinite(result["test"]["loss"])

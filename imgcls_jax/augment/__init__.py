@@ -1,10 +1,12 @@
-"""Augmentation on the device: batched, jitted, from one key an image.
+"""Augmentation on the device: batched, jitted, from one random key per image.
 
-`policy` turns the config's list into one function a phase; the other modules hold the operations, each as a draw of
-parameters and a map that applies them.
+`policy` turns the config's operations into one function for each phase of a run. Each operation is a class of settings
+that does its own work (`config.Augmentation` is the interface), in the module of its kind: `flips`, `crops`, `affine`,
+`color`, `blur`, `erasing`, `auto_policies`, `mixing`.
 """
 
 # ruff: noqa: F401
 from imgcls_jax.augment.checks import check
-from imgcls_jax.augment.normalise import denormalise, evaluation, normalise
+from imgcls_jax.augment.lazy_image import LazyImage
+from imgcls_jax.augment.normalization import denormalize, normalize, prepare_for_evaluation
 from imgcls_jax.augment.policy import Augment, Phase, build, phases

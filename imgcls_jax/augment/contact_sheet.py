@@ -5,12 +5,15 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from imgcls_jax.augment.normalise import Channels, denormalise
+from imgcls_jax.augment.normalization import Channels, denormalize
+from imgcls_jax.display import pictures
+from imgcls_jax.display.pictures import LINE
 
 _GAP = 6
-_LINE = 14
+_NARROWEST = 96
+"""Width of a column, pixels, that has room for a class's name."""
 _LABELS = 2
 """How many classes of a mixed label are named; the rest is small or nought."""
 
@@ -26,37 +29,33 @@ def contact_sheet(
     *,
     title: str = "",
 ) -> Image.Image:
-    """One row an image: its canvas, then every draw of the augmentation as the model will see it, with labels.
+    """Draw one row per image: its canvas, then every draw of the augmentation as the model will see it, with labels.
 
     Args:
-        before: canvases. after: normalised images of each draw, here de-normalised and cut off at black and white.
+        before: canvases. after: normalized images of each draw, here denormalized and cut off at black and white.
         labels: class of each canvas. soft_labels: share of each class in each draw.
-        mean, std: those of the normalisation.
+        mean, std: those of the normalization.
         title: a line above, such as the phase's epochs.
     """
-    seen = np.stack([np.asarray(denormalise(jnp.asarray(draw), mean, std)) for draw in after])
-    cell_height = max(before.shape[1], seen.shape[2]) + _LINE + _GAP
-    first_width, width = (max(images.shape[-2], 60) + _GAP for images in (before, seen))
-    sheet = Image.new(
-        "RGB", (_GAP + first_width + width * len(seen), _LINE + 2 * _GAP + cell_height * len(before)), "white"
-    )
+    factor = pictures.factor(before.shape[1:3])
+    seen = np.stack([np.asarray(denormalize(jnp.asarray(draw), mean, std)) for draw in after])
+    cell_height = factor * max(before.shape[1], seen.shape[2]) + LINE + _GAP
+    first_width, width = (max(factor * images.shape[-2], _NARROWEST) + _GAP for images in (before, seen))
+    head = 2 * LINE + 3 * _GAP
+    sheet = Image.new("RGB", (_GAP + first_width + width * len(seen), head + cell_height * len(before)), "white")
     write = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=10)
-    write.text((_GAP, _GAP), title, fill="black", font=font)
+    pictures.write(write, (_GAP, _GAP), title, sheet.width - _GAP)
+    lefts = [_GAP + first_width + column * width for column in range(len(seen))]
+    for left, name in zip((_GAP, *lefts), ("canvas", *(f"draw {n + 1}" for n in range(len(seen)))), strict=True):
+        pictures.write(write, (left, LINE + 2 * _GAP), name, width, color="gray")
     for row, canvas in enumerate(before):
-        top = _LINE + 2 * _GAP + row * cell_height
-        sheet.paste(_picture(canvas), (_GAP, top + _LINE))
-        write.text((_GAP, top), _fit(write, font, class_names[labels[row]], first_width), fill="black", font=font)
-        for column, (images, shares) in enumerate(zip(seen, soft_labels, strict=True)):
-            left = _GAP + first_width + column * width
-            sheet.paste(_picture(images[row]), (left, top + _LINE))
-            text = _fit(write, font, _describe(shares[row], class_names), width)
-            write.text((left, top), text, fill="black", font=font)
+        top = head + row * cell_height
+        sheet.paste(pictures.enlarged(canvas, factor), (_GAP, top + LINE))
+        pictures.write(write, (_GAP, top), class_names[labels[row]], first_width - _GAP)
+        for left, images, shares in zip(lefts, seen, soft_labels, strict=True):
+            sheet.paste(pictures.enlarged(images[row], factor), (left, top + LINE))
+            pictures.write(write, (left, top), _describe(shares[row], class_names), width - _GAP)
     return sheet
-
-
-def _picture(image: UInt8[np.ndarray, "h w c"]) -> Image.Image:
-    return Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)).copy())
 
 
 def _describe(shares: Float[np.ndarray, "classes"], class_names: Sequence[str]) -> str:
@@ -66,12 +65,3 @@ def _describe(shares: Float[np.ndarray, "classes"], class_names: Sequence[str]) 
     if len(greatest) == 1:
         return class_names[greatest[0]]
     return "  ".join(f"{class_names[k]} {shares[k]:.2f}" for k in greatest)
-
-
-def _fit(write: ImageDraw.ImageDraw, font: ImageFont.ImageFont, text: str, width: int) -> str:
-    """The text, cut off with an ellipsis where it is wider than `width`."""
-    if write.textlength(text, font=font) <= width:
-        return text
-    while text and write.textlength(text + "…", font=font) > width:
-        text = text[:-1]
-    return text + "…"

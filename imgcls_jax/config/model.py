@@ -1,16 +1,144 @@
-"""The architectures, their heads and their initialisers."""
+"""The root of all networks' settings, and the settings that several networks share."""
 
-from dataclasses import field
-from typing import Annotated, Literal
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from imgcls_jax.config.base import settings
+from imgcls_jax.config.registry import Component, settings
+from imgcls_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from flax import nnx
+    from jax.typing import DTypeLike
+
+    from imgcls_jax.weights.catalog import Entry
+    from imgcls_jax.weights.torch_names import Rule
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal["relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu", "none"]
 Init = Literal["torch", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "lecun_normal"]
+
+
+class Model(Component, root=True):
+    """A network. A subclass states its settings and builds a Flax module from them.
+
+    `build` is all that a subclass must have. The other methods have defaults that suit most networks; override
+    `torch_rules` to load torch's weights, and `stage_of` for layer-wise learning rates where the default does not fit.
+
+    A parameter's path is the names of the attributes that lead to it, joined by dots: "layer1.0.conv1.kernel".
+    """
+
+    head_prefix: ClassVar[str] = "head."
+    """What the paths of the output layers begin with, as opposed to those of the backbone."""
+    usual_size: ClassVar[int] = 224
+    """Side of the images that the network is published for, pixels."""
+    usual_classes: ClassVar[int] = 1000
+    """Number of classes that the network is published for."""
+
+    def build(
+        self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: "DTypeLike", rngs: "nnx.Rngs"
+    ) -> "nnx.Module":
+        """Make a freshly initialized network in training mode.
+
+        `model(x, rngs=…)` maps float images [b, h, w, channels] to float32 logits [b, num_classes], or [b, 1] where
+        the head has one logit for two classes. `nnx.view(model, deterministic=…, use_running_average=…,
+        update_running=…)` sets its modes. A module may also have `stages(x, rngs=…)`, which gives the output of each
+        of its stages by name, in order, the logits last.
+
+        Args:
+          num_classes: number of classes, as `output_classes` gives it.
+          channels: channels of the images.
+          image_size: height and width of the images, pixels.
+          dtype: dtype of the activations; parameters, statistics and logits are float32.
+          rngs: source of the initial parameters.
+
+        Raises:
+          UserError: the network cannot take such images or classes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method build")
+
+    def output_classes(self, num_classes: int) -> int:
+        """Return the number of classes to build the network for, on data of `num_classes`: more only where a
+        published output layer is to be kept. Default: as many."""
+        return num_classes
+
+    def computed_values(self, images: "Callable[[int], np.ndarray]") -> "Mapping[str, np.ndarray]":
+        """Compute initial values that follow from the training images, by path, in place of random ones. Default: none.
+
+        Args:
+          images: gives normalized training images, float32 [n, h, w, c], of about this many pixels in all.
+        """
+        return {}
+
+    def torch_rules(self) -> "Sequence[Rule]":
+        """List the pairs of torch's names and ours, by which weights of torch files are loaded and written.
+
+        The first rule that matches a name counts; `imgcls_jax.weights.torch_names.rules` makes them.
+
+        Raises:
+          UserError: the network has none.
+        """
+        raise UserError(
+            f"{type(self).__name__} has no table of torch's names, so weights in torch's format can be neither loaded "
+            f"nor written: define its method torch_rules"
+        )
+
+    def torch_ignores(self, name: str) -> bool:
+        """Tell whether a tensor of a torch file has no place here on purpose. Default: no tensor.
+
+        BatchNorm's `num_batches_tracked` is always left out.
+        """
+        return False
+
+    def torch_order(self, paths: Iterable[str]) -> list[str]:
+        """Sort paths in the order of the torch network's `parameters()`, the head last.
+
+        Files are written, and `transfer.train_last` counts, in this order. Default: by name, numbers by their value.
+        """
+
+        def key(path: str) -> tuple[bool, list[tuple[bool, int, str]]]:
+            parts = re.findall(r"\d+|\D+", path)
+            return path.startswith(self.head_prefix), [
+                (not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts
+            ]
+
+        return sorted(paths, key=key)
+
+    def torch_peer(self, name: str, *, num_classes: int, image_size: tuple[int, int]) -> Any:
+        """Make the torch network that `imgcls parity` compares with. Default: None, for torchvision's of that name.
+
+        Args:
+          name: name of the architecture.
+          num_classes: number of classes.
+          image_size: height and width of the images, pixels.
+
+        Raises:
+          ImportError: a package that it needs is not installed.
+        """
+        return None
+
+    def stage_of(self, path: str) -> str | None:
+        """Name the stage that a parameter of the backbone belongs to, for `transfer.layer_decay`.
+
+        Stages follow each other in `torch_order`. None: what comes before the first stage is a stage by itself, what
+        comes later belongs to the stage before it. Default: the module's children, each item of a list by itself.
+        """
+        found = re.match(r"[^.]+(\.\d+)?", path)
+        return found[0] if found else None
+
+    @classmethod
+    def architectures(cls) -> "Mapping[str, Model]":
+        """List the settings of the networks of the literature, by name. Default: none."""
+        return {}
+
+    @classmethod
+    def published(cls) -> "Sequence[Entry]":
+        """List the published weights of the networks in `architectures`. Default: none."""
+        return ()
 
 
 @settings
@@ -20,7 +148,9 @@ class Dense:
     features: Positive
     """Width."""
     norm: Literal["batch", "none"] = "none"
+    """Normalization after the linear layer; "batch" is BatchNorm1d."""
     activation: Activation = "relu"
+    """Function after the normalization."""
     dropout: Rate = 0.0
     """Dropout rate after the activation."""
 
@@ -36,131 +166,4 @@ class Head:
     hidden: tuple[Dense, ...] = ()
     """Hidden layers before the output layer."""
     sigmoid: bool = False
-    """One logit for a two-class task (class 1 against class 0), for binary cross-entropy, in place of a logit a
-    class."""
-
-
-@settings
-class Conv:
-    """One convolution of a CNN: convolution → norm → activation → pooling → dropout."""
-
-    channels: Positive
-    """Output channels."""
-    kernel: Positive
-    """Side of the square kernel, pixels."""
-    stride: Positive = field(default=1, kw_only=True)
-    """Stride, pixels."""
-    padding: Annotated[int, Field(ge=0)] = field(default=0, kw_only=True)
-    """Zeros added on each side, pixels; 0 is a "valid" convolution."""
-    norm: Literal["batch", "none"] = field(default="none", kw_only=True)
-    activation: Activation = field(default="relu", kw_only=True)
-    pool: Positive = field(default=1, kw_only=True)
-    """Window and stride of the max pooling; 1: none. A remainder of rows or columns is dropped, as in torch."""
-    dropout: Rate = field(default=0.0, kw_only=True)
-    """Rate of the channel-wise dropout (torch's Dropout2d) after the pooling."""
-
-
-@settings
-class CNN:
-    """A plain stack of convolutions with a head."""
-
-    convs: Annotated[tuple[Conv, ...], Field(min_length=1)]
-    """The convolutions, from the image on."""
-    aggregate: Literal["flatten", "average"]
-    """How the last feature map becomes a vector: all of it, or each channel's average."""
-    head: Head
-    init: Init = "torch"
-    """Initialiser of every kernel; biases are zero except under "torch"."""
-    leaky_slope: Annotated[float, Field(ge=0)] = 0.01
-    """Slope of "leaky_relu" below zero."""
-    family: Literal["cnn"] = field(default="cnn", kw_only=True)
-
-
-@settings
-class ResNet:
-    """torchvision's ResNet family, ResNeXt and Wide ResNet-2 included."""
-
-    name: Literal[
-        "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
-        "resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
-    ]  # fmt: skip
-    head: Head
-    stem: Literal["imagenet", "cifar"] = "imagenet"
-    """"imagenet": 7×7 convolution of stride 2 and 3×3 max pooling; "cifar": one 3×3 convolution of stride 1."""
-    downsample_in: Literal["conv2", "conv1"] = "conv2"
-    """Which convolution of a bottleneck carries the stride: the 3×3 (v1.5, as torchvision) or the first 1×1 (v1)."""
-    zero_init_residual: bool = False
-    """Start the last BatchNorm of every residual branch at scale zero."""
-    stochastic_depth: Rate = 0.0
-    """Drop rate of the last residual branch; it grows linearly from 0 at the first."""
-    family: Literal["resnet"] = field(default="resnet", kw_only=True)
-
-
-@settings
-class CifarResNet:
-    """The CIFAR ResNets of He et al. 2015, section 4.2: depth 6n + 2, 16-32-64 channels."""
-
-    depth: Literal[20, 32, 44, 56, 110]
-    head: Head
-    shortcut: Literal["A", "B"] = "A"
-    """"A": subsample and pad with zero channels; "B": 1×1 convolution with BatchNorm."""
-    family: Literal["cifar_resnet"] = field(default="cifar_resnet", kw_only=True)
-
-
-@settings
-class WideResNet:
-    """Wide ResNet of Zagoruyko & Komodakis 2016, pre-activation; WRN-28-10 is depth 28, width 10."""
-
-    depth: Annotated[int, Field(ge=10)]
-    """Number of convolutions, 6n + 4."""
-    width: Positive
-    """Multiple of the 16-32-64 channels."""
-    head: Head
-    dropout: Rate = 0.0
-    """Dropout rate between the two convolutions of a block."""
-    family: Literal["wide_resnet"] = field(default="wide_resnet", kw_only=True)
-
-
-@settings
-class SqueezeNet:
-    """torchvision's SqueezeNet: Fire modules, then dropout and a 1×1 convolution as the classifier."""
-
-    version: Literal["1_0", "1_1"]
-    dropout: Rate = 0.5
-    """Dropout rate before the classifier."""
-    num_outputs: Positive | None = None
-    """Number of logits, where a published classifier with more of them than the data has classes is to be kept; None:
-    one a class."""
-    family: Literal["squeezenet"] = field(default="squeezenet", kw_only=True)
-
-
-@settings
-class Airbench:
-    """The network of the CIFAR-10 speed run airbench94 (Jordan 2024): a convolution that whitens patches of 2×2 pixels,
-    computed from the training images and to be frozen ("whiten.kernel"), and three groups of two 3×3 convolutions."""
-
-    widths: tuple[Positive, Positive, Positive] = (64, 256, 256)
-    """Channels of the groups."""
-    whitening_eps: Annotated[float, Field(gt=0)] = 5e-4
-    """Added to the variance of each direction of the patches, so that the faintest are not blown up."""
-    family: Literal["airbench"] = field(default="airbench", kw_only=True)
-
-
-@settings
-class DINOv2:
-    """DINOv2's vision transformer with patches of 14 pixels (Oquab et al. 2023; registers: Darcet et al. 2023)."""
-
-    size: Literal["small", "base", "large"]
-    head: Head
-    registers: bool = False
-    """Four register tokens."""
-    features: Literal["cls", "cls_patch_mean"] = "cls"
-    """What the head sees: the class token, or it and the mean of the patch tokens, concatenated."""
-    stochastic_depth: Rate = 0.0
-    """Drop rate of every residual branch."""
-    family: Literal["dinov2"] = field(default="dinov2", kw_only=True)
-
-
-Model = Annotated[
-    CNN | ResNet | CifarResNet | WideResNet | SqueezeNet | Airbench | DINOv2, Field(discriminator="family")
-]
+    """One logit for a two-class task (class 1 against class 0), for binary cross-entropy, in place of one per class."""

@@ -1,11 +1,20 @@
-"""Losses, optimisers, schedules."""
+"""The roots of losses, optimizers and schedule shapes, and the settings around them.
 
-from dataclasses import field
-from typing import Annotated, Literal
+The classes of this package are in `imgcls_jax.optim`: losses.py, schedules.py, plateau.py, and one module per family of
+optimizers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from imgcls_jax.config.base import settings
+from imgcls_jax.config.registry import Component, settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    import optax
+    from jax import Array
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -14,249 +23,169 @@ Epochs = Annotated[int, Field(gt=0)]
 Steps = Annotated[int, Field(gt=0)]
 
 
-@settings
-class CrossEntropy:
-    """Softmax cross-entropy against hard or mixed labels."""
+class Loss(Component, root=True):
+    """What training minimizes: a value for each example, computed from its logits and its label."""
 
-    label_smoothing: Fraction = 0.0
-    """Share of the label's mass spread evenly over all classes, as in torch."""
-    class_weights: Literal["none", "balanced"] = "none"
-    """"balanced": each class weighs N / (classes · its count) of the training split, 1 on average."""
-    loss: Literal["cross_entropy"] = field(default="cross_entropy", kw_only=True)
+    sigmoid: ClassVar[bool] = False
+    """Whether each logit is a probability of its own, by a sigmoid, rather than all of them by one softmax. Only such a
+    loss can train the single logit of `Head(sigmoid=True)`, and test-time views are averaged accordingly."""
 
+    def build(self, *, num_classes: int, class_counts: Sequence[int] | None = None) -> "Callable[..., Array]":
+        """Make the function (logits, labels) → loss of each example; training minimizes its mean.
 
-@settings
-class BinaryCrossEntropy:
-    """Sigmoid cross-entropy: of the one logit of `Head(sigmoid=True)`, or of every class's logit against its
-    (smoothed, mixed) label, summed over classes."""
+        The function is traced inside `jax.jit`. It takes float32 logits [b, num_classes] and float labels
+        [b, num_classes], each row a distribution over the classes (one-hot, or mixed by mixup), and returns float32
+        [b]. With a head of one sigmoid output, logits are [b, 1] and labels float [b], the probability of class 1.
 
-    label_smoothing: Fraction = 0.0
-    """Share of the label's mass spread evenly over the classes."""
-    loss: Literal["binary_cross_entropy"] = field(default="binary_cross_entropy", kw_only=True)
+        Args:
+          num_classes: number of classes.
+          class_counts: number of training images of each class.
 
+        Raises:
+          UserError: the loss cannot be computed for such classes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method build")
 
-@settings
-class Focal:
-    """Softmax focal loss (Lin et al. 2017)."""
-
-    gamma: NonNegative = 2.0
-    """Exponent of 1 − p."""
-    label_smoothing: Fraction = 0.0
-    class_weights: Literal["none", "balanced"] = "none"
-    loss: Literal["focal"] = field(default="focal", kw_only=True)
+    def balances_classes(self) -> bool:
+        """Tell whether rare classes weigh more, which must not be combined with balanced sampling."""
+        return False
 
 
-Loss = Annotated[CrossEntropy | BinaryCrossEntropy | Focal, Field(discriminator="loss")]
+class Part(NamedTuple):
+    """A group of parameters that one optimizer updates."""
+
+    optimizer: "Optimizer"
+    learning_rate_scale: float = 1.0
+    """Factor on the schedule's learning rate."""
 
 
-@settings
-class SGD:
-    """torch's SGD; weight decay is added to the gradient."""
+class Optimizer(Component, root=True):
+    """How gradients become steps. A subclass builds an optax optimizer from its settings:
 
-    momentum: Fraction = 0.0
-    nesterov: bool = False
-    weight_decay: NonNegative = 0.0
-    name: Literal["sgd"] = field(default="sgd", kw_only=True)
+        class AdaBelief(c.Optimizer):
+            b1: float = 0.9
+            weight_decay: float = 0.0
 
+            def build(self, learning_rate):
+                return optax.adabelief(learning_rate, b1=self.b1)
 
-@settings
-class Adam:
-    """torch's Adam; weight decay is added to the gradient."""
+    All of `Optim` works with it. Its gradients arrive averaged over `accumulate` parts, unscaled and clipped;
+    `lookahead` wraps it; `ema`, `swa` and `sam_radius` work around it. What concerns single parameters acts on its
+    steps:
 
-    b1: Fraction = 0.9
-    b2: Fraction = 0.999
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 0.0
-    name: Literal["adam"] = field(default="adam", kw_only=True)
+    - the learning-rate factors of `Transfer.groups` and `Transfer.layer_decay` multiply the step of each parameter,
+      which is exact for every optimizer whose step is proportional to its learning rate;
+    - a field named `weight_decay`, if there is one, is decoupled weight decay as in AdamW: each step also subtracts
+      learning rate × weight decay × parameter, with the factors of groups, and not from norms and biases unless
+      `Optim.decay_norm_and_bias`. So do not give it to optax as well.
 
+    Where that is not what the optimizer needs, define `chain` in place of `build`.
+    """
 
-@settings
-class AdamW:
-    """torch's AdamW; weight decay is apart from the gradient and scaled by the learning rate."""
+    def build(self, learning_rate: "Array | float") -> "optax.GradientTransformation":
+        """Make the optimizer at a learning rate; what it returns is added to the parameters.
 
-    b1: Fraction = 0.9
-    b2: Fraction = 0.999
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 1e-2
-    name: Literal["adamw"] = field(default="adamw", kw_only=True)
+        It is made again at every trace of the training step, so that the learning rate may change from step to step
+        without a recompilation. Its state must not hold the learning rate: `optax.inject_hyperparams` is refused, and
+        so are optimizers whose update needs more than gradients and parameters (`optax.lbfgs`).
 
+        Args:
+          learning_rate: float32 scalar, traced: to be calculated with, not compared in Python.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method build")
 
-@settings
-class RMSprop:
-    """RMSprop, of torch or of Keras. They differ in three ways: Keras's epsilon stands inside the root, its momentum
-    sums steps that already carry their learning rate, and its weight decay stays apart from the gradient."""
+    def chain(self, learning_rate: "Array | float", *, rates: Any, decay: Any) -> "optax.GradientTransformation | None":
+        """Make the optimizer with each parameter's own learning rate and weight decay; None: as `Optimizer` says.
 
-    variant: Literal["torch", "keras"]
-    decay: Fraction
-    """Smoothing constant; torch's default is 0.99, Keras's 0.9."""
-    eps: Positive
-    """torch's default is 1e-8, Keras's 1e-7."""
-    momentum: Fraction = 0.0
-    weight_decay: NonNegative = 0.0
-    name: Literal["rmsprop"] = field(default="rmsprop", kw_only=True)
+        Args:
+          learning_rate: float32 scalar, traced.
+          rates: factor on the learning rate of each parameter: a tree like the parameters, of Python floats.
+          decay: weight decay of each parameter, likewise: the field `weight_decay` with all factors, 0 where there is
+            none.
+        """
+        return None
 
+    def split(self, params: Any) -> tuple[dict[str, Part], Any]:
+        """Share the parameters among optimizers: the parts by name, and a tree like `params` of the parts' names.
 
-@settings
-class Lion:
-    """Chen et al. 2023."""
+        Args:
+          params: nested dicts of arrays, or of their shapes; only parameters that train.
+        """
+        import jax  # only here: configs are read without JAX
 
-    b1: Fraction = 0.9
-    b2: Fraction = 0.99
-    weight_decay: NonNegative = 0.0
-    name: Literal["lion"] = field(default="lion", kw_only=True)
+        return {"main": Part(self)}, jax.tree.map(lambda _: "main", params)
 
+    def evaluation_params(self, state: Any, params: Any) -> Any:
+        """Return the parameters to evaluate; an optimizer that averages them itself returns others than `params`.
 
-@settings
-class LAMB:
-    """You et al. 2020."""
+        Args:
+          state: state of the optimizer.
+          params: nested dicts of arrays that train.
+        """
+        return params
 
-    b1: Fraction = 0.9
-    b2: Fraction = 0.999
-    eps: Positive = 1e-6
-    weight_decay: NonNegative = 0.0
-    name: Literal["lamb"] = field(default="lamb", kw_only=True)
+    def check(self, optim: "Optim", where: str) -> None:
+        """Raise UserError for settings that contradict one another.
 
-
-@settings
-class Muon:
-    """Muon (Jordan et al. 2024) with Nesterov momentum for kernels, another optimiser for the rest."""
-
-    momentum: Fraction = 0.95
-    newton_schulz_steps: Annotated[int, Field(gt=0)] = 5
-    weight_decay: NonNegative = 0.0
-    """Of its kernels; `rest` has its own."""
-    kernels: Literal["all", "convolutions"] = "all"
-    """Which kernels it takes. "convolutions" leaves dense layers to `rest`: to orthogonalise a wide one costs as much
-    as a small network's step."""
-    normalise: bool = False
-    """Before each step, scale each of its kernels to the norm √(output channels), as airbench does. A kernel before a
-    BatchNorm then has a learning rate that does not fall as the kernel grows."""
-    rest: Annotated[AdamW | SGD, Field(discriminator="name")] = field(default_factory=lambda: AdamW(weight_decay=0.0))
-    """Optimiser of all other parameters."""
-    rest_learning_rate_scale: Positive = 0.1
-    """Learning rate of `rest`, relative to the schedule's."""
-    name: Literal["muon"] = field(default="muon", kw_only=True)
+        Args:
+          optim: the settings around the optimizer.
+          where: path of the optimizer in the config, such as "optim.optimizer".
+        """
 
 
-@settings
-class ScheduleFreeAdamW:
-    """Defazio et al. 2024; evaluated at its averaged parameters. Takes a constant schedule, with or without warm-up.
-    BatchNorm's running statistics are those of the parameters nearby that train, which can cost accuracy."""
+class Shape(Component, root=True):
+    """The course of the learning rate after the warm-up. A subclass computes its rates:
 
-    b1: Fraction = 0.9
-    b2: Fraction = 0.999
-    eps: Positive = 1e-8
-    weight_decay: NonNegative = 0.0
-    name: Literal["schedule_free_adamw"] = field(default="schedule_free_adamw", kw_only=True)
+    class Halving(c.Shape):
+        every: int = 10
 
+        def rates(self, peak, *, entries, unit):
+            return peak * 0.5 ** (np.arange(entries) // (self.every * unit))
+    """
 
-Optimizer = Annotated[
-    SGD | Adam | AdamW | RMSprop | Lion | LAMB | Muon | ScheduleFreeAdamW, Field(discriminator="name")
-]
+    def rates(self, peak: float, *, entries: int, unit: int) -> "np.ndarray":
+        """Compute the learning rates from the end of the warm-up to the end of training; on the host, once.
 
+        Args:
+          peak: the schedule's highest learning rate, with which the warm-up ends.
+          entries: number of rates.
+          unit: number of rates per epoch: its steps, or 1 where `Schedule.per` is "epoch".
 
-@settings
-class Constant:
-    shape: Literal["constant"] = field(default="constant", kw_only=True)
+        Returns:
+          float64 [entries], finite and not negative.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method rates")
 
+    def watched(self) -> str | None:
+        """Return the name of the validation metric that `adapt` reads; None where it reads none."""
+        return None
 
-@settings
-class Step:
-    """torch's StepLR."""
+    def adapt(
+        self,
+        history: Sequence[Mapping[str, Any]],
+        *,
+        schedule: "Schedule",
+        higher_is_better: Mapping[str, bool],
+    ) -> float:
+        """Compute a factor on the next epoch's rates from the epochs so far; on the host, before each epoch.
 
-    every: Epochs
-    """Epochs between two changes."""
-    factor: Positive
-    shape: Literal["step"] = field(default="step", kw_only=True)
+        It must depend on its arguments alone, so that a resumed run goes on as an uninterrupted one.
 
+        Args:
+          history: a record of each epoch, {"epoch": counted from 0, "train": {"loss", "top1", "top5", "count"},
+            "validation": the same and `Config.metrics` by name, or None, …}.
+          schedule: the schedule of this shape, with the warm-up that the run really has.
+          higher_is_better: the direction of each validation metric by its name.
+        """
+        return 1.0
 
-@settings
-class MultiStep:
-    """torch's MultiStepLR."""
+    def check(self, schedule: "Schedule", *, epochs: int) -> None:
+        """Raise UserError for settings that contradict the schedule or the length of training.
 
-    at: Annotated[tuple[Epochs, ...], Field(min_length=1)]
-    """Epochs of the changes, counted from the warm-up's end."""
-    factor: Positive
-    shape: Literal["multi_step"] = field(default="multi_step", kw_only=True)
-
-
-@settings
-class Exponential:
-    """torch's ExponentialLR."""
-
-    factor: Positive
-    """Factor an epoch."""
-    shape: Literal["exponential"] = field(default="exponential", kw_only=True)
-
-
-@settings
-class Polynomial:
-    """torch's PolynomialLR, to zero at `epochs`; power 1 is linear."""
-
-    power: Positive = 1.0
-    epochs: Epochs | None = None
-    """Length, epochs from the warm-up's end; None: to the end of training."""
-    shape: Literal["polynomial"] = field(default="polynomial", kw_only=True)
-
-
-@settings
-class Cosine:
-    """torch's CosineAnnealingLR."""
-
-    epochs: Epochs | None = None
-    """Half a period (T_max), epochs; None: to the end of training. As in torch, the rate rises again after it."""
-    final: NonNegative = 0.0
-    """Least learning rate."""
-    shape: Literal["cosine"] = field(default="cosine", kw_only=True)
-
-
-@settings
-class CosineRestarts:
-    """torch's CosineAnnealingWarmRestarts (SGDR, Loshchilov & Hutter 2017)."""
-
-    first: Epochs
-    """Length of the first cycle (T_0), epochs."""
-    multiply: Annotated[int, Field(ge=1)] = 1
-    """Each cycle is this many times as long as the one before (T_mult)."""
-    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Each cycle starts at this share of the one before's peak."""
-    final: NonNegative = 0.0
-    """Least learning rate."""
-    shape: Literal["cosine_restarts"] = field(default="cosine_restarts", kw_only=True)
-
-
-@settings
-class OneCycle:
-    """torch's OneCycleLR, over the whole training, cosine annealing; it brings its own warm-up."""
-
-    warmup_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of the training spent rising (pct_start)."""
-    initial_division: Positive = 25.0
-    """The first learning rate is the peak divided by this."""
-    final_division: Positive = 1e4
-    """The last learning rate is the first divided by this."""
-    shape: Literal["one_cycle"] = field(default="one_cycle", kw_only=True)
-
-
-@settings
-class ReduceOnPlateau:
-    """torch's ReduceLROnPlateau on the validation loss or accuracy."""
-
-    metric: Literal["loss", "top1"] = "loss"
-    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    patience: Annotated[int, Field(ge=0)] = 10
-    """Epochs without improvement that are let pass."""
-    threshold: NonNegative = 1e-4
-    """Least relative improvement that counts."""
-    minimum: NonNegative = 0.0
-    """Least learning rate."""
-    shape: Literal["reduce_on_plateau"] = field(default="reduce_on_plateau", kw_only=True)
-
-
-Shape = Annotated[
-    Constant | Step | MultiStep | Exponential | Polynomial | Cosine | CosineRestarts | OneCycle | ReduceOnPlateau,
-    Field(discriminator="shape"),
-]
+        Args:
+          schedule: the schedule of this shape.
+          epochs: length of training.
+        """
 
 
 @settings
@@ -264,19 +193,20 @@ class Schedule:
     """The learning rate over time: a linear warm-up, then a shape that starts when the warm-up ends."""
 
     peak: Positive
-    """Learning rate at the end of the warm-up, and where the shape starts (or its highest)."""
+    """Learning rate at the end of the warm-up, where the shape starts: the highest one."""
     shape: Shape
+    """Course of the learning rate after the warm-up."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    """Length of the linear warm-up, epochs."""
+    """Length of the linear warm-up, epochs. Training that is not longer has a warm-up of all epochs but the last."""
     warmup_from: Annotated[float, Field(ge=0, le=1)] = 0.1
     """First learning rate as a share of the peak (torch's LinearLR start_factor)."""
     per: Literal["step", "epoch"] = "step"
-    """Whether the rate changes every step or, as most torch programs do, once an epoch."""
+    """Whether the rate changes every step or, as in most torch programs, once per epoch."""
 
 
 @settings
 class Clip:
-    """Gradient clipping, before the optimiser."""
+    """Gradient clipping, before the optimizer."""
 
     by: Literal["global_norm", "value", "adaptive"]
     """"global_norm": torch's clip_grad_norm_; "value": element by element; "adaptive": by unit-wise norms relative to
@@ -290,7 +220,7 @@ class EMA:
     """Exponential moving average of parameters and BatchNorm statistics, evaluated in place of the raw ones."""
 
     decay: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the old average that stays at a step; warmed up as min(decay, (1 + t) / (10 + t))."""
+    """Share of the old average that remains at a step; warmed up as min(decay, (1 + t) / (10 + t))."""
 
 
 @settings
@@ -304,28 +234,36 @@ class SWA:
 
 @settings
 class Lookahead:
-    """Zhang et al. 2019: every `every` steps the slow parameters move `share` of the way to the fast ones, which go on
-    from there. The slow ones are evaluated."""
+    """Lookahead (Zhang et al. 2019): every `every` steps the slow parameters move `share` of the way to the fast ones,
+    which continue from there. The slow ones are evaluated."""
 
     every: Steps = 5
+    """Steps between two moves of the slow parameters."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the way."""
 
 
 @settings
 class Optim:
-    """The optimiser's chain, in the order that it runs: accumulate → unscale → clip → optimiser (weight decay
+    """The optimizer's chain, in the order of its work: accumulate → unscale → clip → optimizer (weight decay
     included) → learning rate → lookahead → averages."""
 
     optimizer: Optimizer
+    """How gradients become steps."""
     schedule: Schedule
+    """The learning rate over time."""
     clip: Clip | None = None
+    """Gradient clipping; None: none."""
     accumulate: Annotated[int, Field(ge=1)] = 1
-    """Micro-batches a step: `batch_size` is split into this many parts whose gradients are averaged. Exact, but
-    BatchNorm sees each part by itself."""
+    """Parts into which each batch is split; their gradients are averaged. Exact, but BatchNorm sees each part by
+    itself."""
     decay_norm_and_bias: bool = False
-    """Whether weight decay also shrinks biases and the scales of norms, as plain torch optimisers do."""
+    """Whether weight decay also shrinks biases and the scales of norms, as plain torch optimizers do."""
     ema: EMA | None = None
+    """Exponential moving average of the parameters, evaluated in their place; None: none."""
     swa: SWA | None = None
+    """Equal average of the parameters of epochs, evaluated in their place; None: none."""
     lookahead: Lookahead | None = None
+    """Slow parameters that follow the optimizer's, evaluated in their place; None: none."""
     sam_radius: NonNegative = 0.0
-    """Radius of sharpness-aware minimisation (Foret et al. 2021); 0: off. Doubles the cost of a step."""
+    """Radius of sharpness-aware minimization (Foret et al. 2021); 0: off. Doubles the cost of a step."""

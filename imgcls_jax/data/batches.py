@@ -1,8 +1,8 @@
-"""Batches of canvases, read ahead by threads, on the host.
+"""Read batches of canvases ahead of time, by threads of the host.
 
 A batch is a dictionary of "image" uint8 [b, h, w, c], "label" int32 [b], "aspect" float32 [b] (see `Split`), "index"
-int32 [b] (place in the split) and, in evaluation, "mask" bool [b]. With several processes, `batch_size` is the global
-one and each process gets its own slice.
+int32 [b] (index in the split) and, in evaluation, "mask" bool [b]. With several processes, `batch_size` is that of all
+together, and each process reads its own slice.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,16 +27,23 @@ def train_batches(
     threads: int = 2,
     ahead: int = 4,
 ) -> Iterator[Batch]:
-    """The batches of one epoch, from `start_step` on: `split` in the order `order`, without the remainder.
+    """Read the batches of one epoch in order, without the remainder that fills no batch.
 
-    A resumed epoch is exact because batch s is examples order[s·batch_size : (s + 1)·batch_size], whatever came before.
+    Batch s holds the examples order[s·batch_size : (s + 1)·batch_size], whatever was read before, so that a resumed
+    epoch is exact.
 
     Args:
-        threads: threads that read batches; each batch is read by one.
-        ahead: batches held ready.
+      split: the images.
+      order: the examples of the epoch, as indices into the split.
+      batch_size: images per step of all processes together.
+      start_step: first batch, counted from 0.
+      process_index: which of the processes this is.
+      process_count: number of processes that share each batch.
+      threads: threads that read batches; each batch is read by one of them.
+      ahead: batches that are read before they are asked for.
 
     Raises:
-        UserError: there is not even one whole batch.
+      UserError: the examples do not fill one batch.
     """
     if len(order) < batch_size:
         raise UserError(f"batch_size {batch_size} exceeds the {len(order)} training images: lower it")
@@ -59,9 +66,9 @@ def eval_batches(
     threads: int = 2,
     ahead: int = 4,
 ) -> Iterator[Batch]:
-    """`split` in its own order, every example once, in batches of one shape.
+    """Read a split in its own order, every example once, in batches of one shape.
 
-    The last batch is filled up with copies of the last example, whose "mask" is False.
+    The last batch is filled with copies of the last example, whose "mask" is False. Arguments as for `train_batches`.
     """
     local = _local_size(batch_size, process_count)
 
@@ -75,13 +82,13 @@ def eval_batches(
 
 
 def eval_steps(n: int, batch_size: int) -> int:
-    """Batches that `eval_batches` gives for `n` examples."""
+    """Return the number of batches in which `eval_batches` reads `n` examples."""
     return -(-n // batch_size)
 
 
 def _local_size(batch_size: int, process_count: int) -> int:
     if batch_size % process_count:
-        raise ValueError(f"batch_size {batch_size} is no multiple of the {process_count} processes")
+        raise ValueError(f"batch_size {batch_size} is not a multiple of the {process_count} processes")
     return batch_size // process_count
 
 
@@ -97,6 +104,6 @@ def _read(split: Split, indices: Int64[np.ndarray, " b"]) -> Batch:
 def _read_ahead(batch: Callable[[int], Batch], steps: range, threads: int, ahead: int) -> Iterator[Batch]:
     import grain  # Here, because importing it takes seconds and imports JAX, which no other part of data does.
 
-    # Grain's elements are whole batches: one per image costs more than reading a small image.
+    # The elements of Grain's data set are whole batches: the cost of an element exceeds that of a small image.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
     return iter(grain.MapDataset.source(steps).map(batch).to_iter_dataset(read_options=options))

@@ -1,17 +1,16 @@
-"""All canvases of some examples: decoded once into a memory-mapped file, as they are or encoded, or anew on each read.
+"""Decode all images of a split once and cache their canvases on disk, or decode them at each read.
 
-An entry of the cache is a folder that appears whole or not at all: aspect.npy, record.json, and, unless the canvases
-take more than the limit even encoded, the files of storage.py.
+An entry of the cache is a folder that appears complete or not at all: aspect.npy, record.json, and, unless the canvases
+take more than the limit even when encoded, the files of storage.py.
 """
 
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +25,20 @@ from imgcls_jax.config.data import Canvas
 from imgcls_jax.data.canvas import content_aspect
 from imgcls_jax.data.canvas import read as read_canvas
 from imgcls_jax.data.decode import UnreadableImageError
-from imgcls_jax.data.source import Encoded, Examples, digest
+from imgcls_jax.data.examples import Encoded, Examples, Progress, digest
 from imgcls_jax.data.storage import CanvasWriter, EncodedCanvases, open_canvases
 from imgcls_jax.errors import UserError
+from imgcls_jax.parallel.cores import usable_cores
 
 VERSION = 2
-"""Of what lies in an entry; a change of decode.py, canvas.py or storage.py that changes a pixel raises it, so that old
-caches are not used."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with the split's name, the images done and the images in all."""
+"""Version of the entries' contents. Raise it with every change of decode.py, canvas.py or storage.py that changes a
+pixel, so that older entries are not used."""
 
 Read = Callable[[Int64[np.ndarray, " b"]], UInt8[np.ndarray, "b h w c"]]
-"""Gives the canvases of these indices."""
+"""Returns the canvases of these indices."""
 
 _Stored = UInt8[np.ndarray, "n h w c"] | EncodedCanvases | None
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _SAMPLED = 64
@@ -48,18 +46,18 @@ _SAMPLED = 64
 
 @dataclass(frozen=True)
 class Canvases:
-    """The canvases of N examples, in their order, and what was learnt while making them."""
+    """The canvases of n examples in order, and what was found out while making them."""
 
     read: Read
-    """Thread-safe. An unreadable example's canvas is black where they are stored."""
+    """Thread-safe. Where canvases are stored, that of an unreadable example is black."""
     aspect: Float32[np.ndarray, " n"]
-    """See `canvas.content_aspect`."""
+    """Width / height of each original image; see `canvas.content_aspect`."""
     bad: dict[int, str]
-    """Index and reason of each unreadable example."""
+    """Index of each unreadable example, and the reason."""
     stored: UInt8[np.ndarray, "n h w c"] | None
-    """All canvases, where they lie as they are in memory or in a mapped file."""
+    """All canvases as one array, in memory or in a memory-mapped file; None where they are encoded or not stored."""
     storage: str
-    """How they are kept, in words."""
+    """How they are stored, in words."""
 
 
 def make_canvases(
@@ -72,12 +70,23 @@ def make_canvases(
     workers: int,
     on_progress: Progress | None = None,
 ) -> Canvases:
-    """Canvases of all `examples`, from the cache in `folder` if they are there, else decoded by `workers` threads.
+    """Return the canvases of all `examples`: from the cache if they are there, otherwise by decoding every image once.
 
-    They are stored as they are if they take at most `limit` bytes, else in `encoding` ("webp", "jpeg" or "none") if
-    that takes no more (or is there already); otherwise this pass only finds the unreadable ones (which is remembered
-    too, unless `limit` is 0), and each read decodes. Safe with several processes at once: one makes the entry, the
-    others wait for it. A damaged entry is made anew.
+    They are stored as they are if that takes at most `limit` bytes, otherwise encoded if that does; otherwise this pass
+    only finds the unreadable images, and each read decodes again. Several processes may call this at once: one makes
+    the entry, the others wait for it. A damaged entry is made again.
+
+    Args:
+      examples: the images.
+      canvas: what to make of each.
+      folder: folder of the cache's entries; made if missing.
+      limit: bytes that the entry's canvases may take; 0: no cache.
+      encoding: how canvases are stored that do not fit as they are: "webp" (lossless), "jpeg" or "none" (not stored).
+      workers: decoding threads; 0: one per core.
+      on_progress: called while decoding, with the images done and the images in all.
+
+    Raises:
+      UserError: the folder cannot be written.
     """
     shape = (len(examples), canvas.height, canvas.width, canvas.channels)
     if examples.pixels is not None and examples.pixels.shape == shape:
@@ -95,7 +104,7 @@ def make_canvases(
     except OSError as error:
         raise UserError(
             f"the canvas cache {folder} cannot be written ({error.strerror or error}): give another folder in "
-            "data.cache_dir, or switch the cache off by data.cache_gib = 0"
+            "data.cache_dir, or switch the cache off with data.cache_gib = 0"
         ) from error
     aspect = np.load(entry / "aspect.npy")
     bad = {int(i): reason for i, reason in json.loads((entry / "record.json").read_text())["bad"]}
@@ -109,13 +118,13 @@ def make_canvases(
 
 
 def threads(workers: int) -> int:
-    """`workers`, or one per core that this process may use."""
-    return workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """Return the number of threads that `Data.workers` asks for: 0 is one per core that this process may use."""
+    return workers or usable_cores()
 
 
 def _of_array(pixels: UInt8[np.ndarray, "n h w c"], canvas: Canvas) -> Canvases:
     n, height, width, _ = pixels.shape
-    aspect = np.full(n, content_aspect((width, height), canvas), np.float32)
+    aspect = np.full(n, content_aspect((height, width), canvas), np.float32)
     return Canvases(lambda indices: _take(pixels, indices), aspect, {}, pixels, "in memory")
 
 
@@ -128,7 +137,7 @@ def _take(images: UInt8[np.ndarray, "n h w c"], indices: Int64[np.ndarray, " b"]
 
 
 def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, "b h w c"]:
-    """An uninitialised array at a multiple of 64 bytes, where JAX's CPU device uses it without a copy of its own."""
+    """Make an uninitialized array at a multiple of 64 bytes, which JAX's CPU device uses without a copy of its own."""
     size = int(np.prod(shape))
     memory = np.empty(size + 63, np.uint8)
     start = -memory.ctypes.data % 64
@@ -141,7 +150,7 @@ def _decoding(
     workers: int,
     mistake: Callable[[int, UnreadableImageError], str],
 ) -> Read:
-    """Decodes what `source` gives of the indices; `mistake` words an image that cannot be read."""
+    """Make a function that decodes what `source` gives of the indices; `mistake` words an unreadable image."""
     pool = ThreadPoolExecutor(threads(workers), thread_name_prefix="decode")
 
     def one(index: int, encoded: Encoded) -> UInt8[np.ndarray, "h w c"]:
@@ -166,12 +175,12 @@ def _decoding_examples(
     def mistake(index: int, error: UnreadableImageError) -> str:
         return f"{examples.ids[index]} was readable when the run began and no longer is: {error}"
 
-    return Canvases(_decoding(examples.read, canvas, workers, mistake), aspect, bad, None, "decoded anew each epoch")
+    return Canvases(_decoding(examples.read, canvas, workers, mistake), aspect, bad, None, "decoded in every epoch")
 
 
 def _decoding_stored(stored: EncodedCanvases, entry: Path, canvas: Canvas, workers: int) -> Read:
     def mistake(index: int, error: UnreadableImageError) -> str:
-        return f"the canvas cache {entry} is damaged (image {index}: {error}): delete this folder; it is made anew"
+        return f"the canvas cache {entry} is damaged (image {index}: {error}): delete this folder; it is made again"
 
     return _decoding(lambda indices: (stored[i] for i in indices), canvas, workers, mistake)
 
@@ -192,7 +201,7 @@ def _make(
     limit: int,
 ) -> None:
     shutil.rmtree(entry, ignore_errors=True)
-    partial = entry.with_name(entry.name + ".partial")  # Of a process that died; nobody else is here under the lock.
+    partial = entry.with_name(entry.name + ".partial")  # From a process that died; the lock keeps others out.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -206,7 +215,7 @@ def _make(
         notes = {
             "bad": sorted(bad.items()),
             "sample": _sample(open_canvases(partial)),
-            # Encoded, they take more bytes than this.
+            # Even encoded, the canvases take more bytes than this.
             "more_than": limit if writer and writer.full else None,
         }
         (partial / "record.json").write_text(json.dumps(notes))
@@ -219,10 +228,10 @@ def _make(
 def _decode_all(
     examples: Examples, canvas: Canvas, workers: int, on_progress: Progress | None, writer: CanvasWriter | None
 ) -> tuple[Float32[np.ndarray, " n"], dict[int, str]]:
-    """Aspects and unreadable examples of one pass in order; the canvases go to `writer`."""
+    """Decode all images in order, the canvases going to `writer`; return the aspects and the unreadable examples."""
     n = len(examples)
     size = canvas.height * canvas.width * canvas.channels
-    step = min(64, max(1, 2**23 // size))  # Images a task: enough to pay for its overhead, not too much memory.
+    step = min(64, max(1, 2**23 // size))  # Images per task: enough to pay for its overhead, not too much memory.
     black = np.zeros((canvas.height, canvas.width, canvas.channels), np.uint8)
     aspect = np.ones(n, np.float32)
     bad: dict[int, str] = {}
@@ -241,23 +250,23 @@ def _decode_all(
     done = 0
     with ThreadPoolExecutor(threads(workers), thread_name_prefix="decode") as pool:
         try:
-            for prepared in _in_order(pool, task, range(0, n, step), ahead=2 * threads(workers)):
+            for prepared in in_order(pool, task, range(0, n, step), ahead=2 * threads(workers)):
                 if writer:
                     for one in prepared:
                         writer.write(one)
                 done += len(prepared)
                 if on_progress is not None:
-                    on_progress(examples.name, done, n)
+                    on_progress(f"decoding the {examples.name} images", done, n)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     return aspect, bad
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[int], _Result], items: Sequence[int], ahead: int
+def in_order(
+    pool: ThreadPoolExecutor, function: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
 ) -> Iterator[_Result]:
-    """`pool.map` that is at most `ahead` items ahead of its reader, so that results don't pile up in memory."""
+    """Run `pool.map`, at most `ahead` items ahead of its reader, so that results do not pile up in memory."""
     pending: deque[Future[_Result]] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
@@ -268,7 +277,7 @@ def _in_order(
 
 
 def _is_sound(entry: Path, shape: tuple[int, ...], limit: int) -> bool:
-    """Whether a cache entry is there and undamaged, and holds canvases if that takes no more than `limit` bytes."""
+    """Return whether an entry is there and undamaged, and holds canvases if that takes at most `limit` bytes."""
     try:
         notes = json.loads((entry / "record.json").read_text())
         stored = open_canvases(entry)
@@ -284,7 +293,7 @@ def _is_sound(entry: Path, shape: tuple[int, ...], limit: int) -> bool:
 
 
 def _readable_again(entry: Path, examples: Examples, canvas: Canvas) -> bool:
-    """Whether an image that could not be read now can be, as after a mended permission or connection."""
+    """Return whether an image that could not be read can be read now, as after a repaired permission or connection."""
     for index, _ in json.loads((entry / "record.json").read_text())["bad"]:
         with contextlib.suppress(UnreadableImageError):
             read_canvas(examples.read([index])[0], canvas)
@@ -299,7 +308,7 @@ def _is_whole(stored: _Stored, shape: tuple[int, ...]) -> bool:
 
 
 def _sample(stored: _Stored) -> int | None:
-    """CRC-32 of up to 64 canvases spread evenly from the first to the last: cheap for any number."""
+    """Compute the CRC-32 of up to 64 canvases, spread evenly from the first to the last: fast for any number."""
     if stored is None:
         return None
     total = 0

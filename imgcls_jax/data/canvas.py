@@ -1,4 +1,4 @@
-"""From an image to the fixed uint8 canvas."""
+"""Fit an image into a uint8 canvas of fixed size."""
 
 import functools
 
@@ -7,8 +7,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from imgcls_jax.config.data import Canvas
-from imgcls_jax.data.decode import Decoded, Size, UnreadableImageError, decode
-from imgcls_jax.data.source import Encoded
+from imgcls_jax.data.decode import Decoded, Limits, Size, UnreadableImageError, decode
+from imgcls_jax.data.examples import Encoded
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -18,20 +18,22 @@ FILTERS = {
 }
 
 _MAX_RESIZED_PIXELS = 2**27
-"""Largest resized image before its centre is cut out; only a needle-shaped image exceeds it."""
+"""Largest resized image before its center is cut out; only a needle-shaped image exceeds it."""
 
 
-def read(encoded: Encoded, canvas: Canvas) -> tuple[UInt8[np.ndarray, "h w c"], float]:
-    """The canvas of an encoded image, and its content's aspect (see `content_aspect`).
+def read(encoded: Encoded | Image.Image, canvas: Canvas) -> tuple[UInt8[np.ndarray, "h w c"], float]:
+    """Decode an image and fit it into a canvas; return the canvas and the aspect of its content (`content_aspect`).
 
     The image is resized with Pillow's antialiased filter: "crop" equals torchvision's Resize (of the side that is short
     in relation to the canvas) and CenterCrop, "pad" equals Pillow's ImageOps.pad, "stretch" is Image.resize; an image
     that already fits is left as it is.
 
-    Raises UnreadableImageError with the reason.
+    Raises:
+      UnreadableImageError: the image cannot be used; the message is the reason.
     """
     needed = functools.partial(resized_size, canvas=canvas) if canvas.jpeg_decoding == "reduced" else None
-    decoded = decode(encoded, canvas.channels, needed)
+    limits = Limits(int(canvas.max_megapixels * 1e6), int(canvas.max_file_mib * 2**20))
+    decoded = decode(encoded, canvas.channels, needed, limits)
     return _fit(decoded, canvas), content_aspect(decoded.size, canvas)
 
 
@@ -39,7 +41,7 @@ def _fit(decoded: Decoded, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:
     height, width = canvas.height, canvas.width
     fitted = _resize(decoded, canvas)
     if canvas.fit == "crop":
-        fitted = _centre_crop(fitted, width, height)
+        fitted = _center_crop(fitted, (height, width))
     elif canvas.fit == "pad":
         inner, fitted = fitted, Image.new(fitted.mode, (width, height))
         fitted.paste(inner, (round((width - inner.width) * 0.5), round((height - inner.height) * 0.5)))
@@ -47,51 +49,55 @@ def _fit(decoded: Decoded, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:
 
 
 def resized_size(size: Size, canvas: Canvas) -> Size:
-    """Width and height to which an image of `size` is resized, before it is cropped or padded."""
+    """Compute the size to which an image of `size` is resized, before it is cropped or padded."""
+    target = canvas.height, canvas.width
     match canvas.fit:
         case "stretch":
-            return canvas.width, canvas.height
+            return target
         case "crop":
-            return _covering(size, canvas.width, canvas.height)
+            return _covering(size, target)
         case "pad":
-            return _inside(size, canvas.width, canvas.height)
+            return _inside(size, target)
 
 
 def content_aspect(size: Size, canvas: Canvas) -> float:
-    """Width / height of the original image of `size` (w, h), where its canvas shows all of it; for "crop", 1.
+    """Compute width / height of an original image of `size`, where its canvas shows all of it; for "crop", 1.
 
     Random crops need it to draw windows in the original's proportions.
     """
-    return 1.0 if canvas.fit == "crop" else size[0] / size[1]
+    return 1.0 if canvas.fit == "crop" else size[1] / size[0]
 
 
 def _resize(decoded: Decoded, canvas: Canvas) -> Image.Image:
     image, size, box = decoded
     resized = resized_size(size, canvas)
-    if image.size == resized:
+    height, width = resized
+    if image.size == (width, height):
         return image
-    if resized[0] * resized[1] > _MAX_RESIZED_PIXELS:
-        raise UnreadableImageError(f"{size[0]}×{size[1]} pixels are too elongated for the canvas")
-    return image.resize(resized, FILTERS[canvas.interpolation], box)
+    if height * width > _MAX_RESIZED_PIXELS:
+        raise UnreadableImageError(f"{size[1]}×{size[0]} pixels are too elongated for the canvas")
+    return image.resize((width, height), FILTERS[canvas.interpolation], box)
 
 
-def _covering(size: Size, width: int, height: int) -> Size:
-    """Smallest size of the same proportions that covers the canvas; the longer side is rounded down (torchvision)."""
-    w, h = size
+def _covering(size: Size, target: Size) -> Size:
+    """Return the smallest size of the same proportions that covers `target`; the longer side is rounded down, as by
+    torchvision."""
+    (h, w), (height, width) = size, target
     if w * height >= h * width:
-        return w * height // h, height
-    return width, h * width // w
+        return height, w * height // h
+    return h * width // w, width
 
 
-def _inside(size: Size, width: int, height: int) -> Size:
-    """Largest size of the same proportions that fits into the canvas (ImageOps.contain)."""
-    w, h = size
+def _inside(size: Size, target: Size) -> Size:
+    """Return the largest size of the same proportions that fits into `target` (ImageOps.contain)."""
+    (h, w), (height, width) = size, target
     if w * height >= h * width:
-        return width, max(1, round(h / w * width))
-    return max(1, round(w / h * height)), height
+        return max(1, round(h / w * width)), width
+    return height, max(1, round(w / h * height))
 
 
-def _centre_crop(image: Image.Image, width: int, height: int) -> Image.Image:
+def _center_crop(image: Image.Image, size: Size) -> Image.Image:
+    height, width = size
     if image.size == (width, height):
         return image
     left, top = round((image.width - width) / 2), round((image.height - height) / 2)

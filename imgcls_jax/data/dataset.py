@@ -1,7 +1,6 @@
-"""`load`: from the settings to splits whose canvases can be read by index."""
+"""Load the data set that the settings describe, as splits whose canvases are read by index."""
 
 import csv
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +8,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt8
 
-from imgcls_jax.config.data import TFDS, Arrays, Canvas, Data, Folder
-from imgcls_jax.data.arrays import open_arrays
-from imgcls_jax.data.cache import Canvases, Progress, make_canvases
-from imgcls_jax.data.folder import open_folder
-from imgcls_jax.data.source import Examples, Source
-from imgcls_jax.data.split import hold_out, record, split_hash
-from imgcls_jax.data.tfds import open_tfds
+from imgcls_jax import outputs
+from imgcls_jax.cache import cache_dir
+from imgcls_jax.config.data import Canvas, Data, Source
+from imgcls_jax.data import groups
+from imgcls_jax.data.bad_rows import BadRows
+from imgcls_jax.data.cache import Canvases, make_canvases
+from imgcls_jax.data.examples import Encoded, Examples, Progress, Splits, check
+from imgcls_jax.data.split import fold, hold_out, record, split_hash
 from imgcls_jax.errors import UserError
+
+# Fewer validation images than this are remarked on.
+_FEW = 50
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,22 @@ class BadImage:
 
 
 class Split:
-    """The readable examples of one split, in a fixed order, as canvases that are read by index."""
+    """The readable examples of one split in a fixed order, whose canvases are read by index."""
 
     def __init__(self, name: str, canvas: Canvas, examples: Examples, canvases: Canvases, rows: np.ndarray):
         self.name = name
         """"train", "validation" or "test"."""
         self.canvas = canvas
-        """Size and making of the canvases."""
+        """How the canvases are made."""
         self.labels: Int32[np.ndarray, " n"] = examples.labels[rows]
         """Class of each example."""
         self.aspect: Float32[np.ndarray, " n"] = canvases.aspect[rows]
         """Width / height of each original image; 1 where `canvas.fit` is "crop"."""
         self.ids: list[str] = [examples.ids[i] for i in rows.tolist()]
         """Path or record of each example."""
-        self._canvases = canvases
-        self._rows = None if len(rows) == len(examples) else rows
+        self._examples, self._canvases = examples, canvases
+        # None: all examples of the source's split.
+        self._rows: Int64[np.ndarray, " n"] | None = None if len(rows) == len(examples) else rows
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,23 +61,28 @@ class Split:
 
     @property
     def storage(self) -> str:
-        """How the canvases are kept, in words."""
+        """How the canvases are stored, in words."""
         return self._canvases.storage
 
     def class_counts(self, num_classes: int) -> Int64[np.ndarray, " classes"]:
-        """Number of examples of each class."""
+        """Count the examples of each class."""
         return np.bincount(self.labels, minlength=num_classes)
 
     def read(self, indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
-        """Canvases of these examples, 0 … len − 1, in any order and number. Thread-safe."""
+        """Return the canvases of these examples, 0 … len − 1, in any order and number. Thread-safe."""
         indices = np.asarray(indices)
         return self._canvases.read(indices if self._rows is None else self._rows[indices])
 
     def read_all(self) -> UInt8[np.ndarray, "n h w c"]:
-        """All canvases; read-only, and without a copy where they are cached and the split is all of its source."""
+        """Return all canvases, read-only; not copied where they are cached as they are and none is held out."""
         if self._rows is None and self._canvases.stored is not None:
             return self._canvases.stored
         return self.read(np.arange(len(self)))
+
+    def read_original(self, indices: Int64[np.ndarray, " b"]) -> list[Encoded]:
+        """Return the images of these examples as the source holds them: files, bytes of files, or pixels."""
+        chosen = indices if self._rows is None else self._rows[indices]
+        return self._examples.read(chosen.tolist())
 
 
 @dataclass(frozen=True)
@@ -86,13 +95,15 @@ class Dataset:
     class_names: tuple[str, ...]
     """Name of each class, by label."""
     split_hash: str
-    """12 hexadecimal digits that change when any split gains, loses or relabels an example."""
+    """12 hexadecimal digits that change when an example is added to a split, removed from it or relabeled."""
     bad: list[BadImage]
-    """The unreadable images, set aside; also in WORKDIR/bad_images.csv."""
+    """The unreadable images, which were set aside; also in WORKDIR/bad_images.csv."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: what was passed over, and what the splits cannot tell."""
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        """The splits that there are, training first."""
+        """The splits that exist, training first."""
         return tuple(s for s in (self.train, self.validation, self.test) if s is not None)
 
 
@@ -103,21 +114,30 @@ def load(
     arrays: Mapping[str, np.ndarray] | None = None,
     on_progress: Progress | None = None,
 ) -> Dataset:
-    """Opens the source, splits it, and makes (or finds in the cache) every canvas.
+    """Open the source, split it, and make every canvas or find it in the cache.
+
+    Example:
+      >>> import numpy as np
+      >>> from imgcls_jax import config as c
+      >>> settings = c.Data(c.Arrays(), c.Canvas(8, 8), (8, 8), mean=(0.5,) * 3, std=(0.5,) * 3, validation_share=0.25)
+      >>> arrays = {"x_train": np.zeros((16, 8, 8, 3), np.uint8), "y_train": np.arange(16) % 2}
+      >>> dataset = load(settings, arrays=arrays)
+      >>> len(dataset.train), len(dataset.validation), dataset.class_names
+      (12, 4, ('0', '1'))
 
     Args:
-        config: what to load.
-        workdir: where split.npz and bad_images.csv are written; None: nowhere.
-        arrays: the arrays of an `Arrays` source without a path.
-        on_progress: called with a split's name, the images decoded and the images in all, while decoding.
+      config: what to load.
+      workdir: where split.npz and bad_images.csv are written; None: nowhere.
+      arrays: the arrays of an `Arrays` source without a path.
+      on_progress: called as on_progress(label, done, total) while the source is opened and images are decoded.
 
     Raises:
-        UserError: the source is not as the settings say; too many images are unreadable; or `workdir` belongs to a
-            run on other data.
+      UserError: the source is not as the settings say; too many images are unreadable; or `workdir` belongs to a run on
+        other data.
     """
-    source = _open(config.source, arrays)
+    source = groups.of_paths(_open(config.source, arrays, on_progress, workdir), config.group_pattern)
     parts = _split(source, config)
-    cache = Path(config.cache_dir or os.environ.get("IMGCLS_CACHE") or "~/.cache/imgcls_jax").expanduser()
+    cache = Path(config.cache_dir).expanduser() if config.cache_dir else cache_dir() / "canvases"
     eval_canvas = config.eval_canvas or config.canvas
 
     splits: dict[str, Split] = {}
@@ -127,8 +147,8 @@ def load(
     for name, (examples, rows) in parts.items():
         canvas = config.canvas if name == "train" else eval_canvas
         own = rows
-        # Held-out examples share the cache of the split that they come from, whatever the share and its seed,
-        # unless their canvas is another one.
+        # Held-out examples share the cache of the split that they are taken from, whatever the share and its seed,
+        # unless their canvas is a different one.
         if separate := eval_canvas != config.canvas and len(rows) < len(examples):
             examples, own = examples.take(rows), np.arange(len(rows))
         canvases = shared.get(examples.name) if not separate else None
@@ -153,29 +173,33 @@ def load(
     _refuse_too_many_bad(bad, sum(len(rows) for _, rows in parts.values()), config, source, workdir)
     _refuse_vanished_classes(parts["train"][0].labels, splits["train"], source.class_names)
     hash_ = split_hash({name: (split.ids, split.labels) for name, split in splits.items()})
-    if workdir is not None:
-        record(workdir, hash_, rows_kept)
-    return Dataset(splits["train"], splits.get("validation"), splits.get("test"), source.class_names, hash_, bad)
+    recorded = record(workdir, hash_, rows_kept) if workdir is not None else []
+    validation = splits.get("validation")
+    notes = (*source.notes, *recorded, *_validation_notes(validation))
+    return Dataset(splits["train"], validation, splits.get("test"), source.class_names, hash_, bad, notes)
 
 
-def _open(source: TFDS | Folder | Arrays, arrays: Mapping[str, np.ndarray] | None) -> Source:
-    if arrays is not None and not isinstance(source, Arrays):
-        raise UserError(f"arrays were given, but data.source is {type(source).__name__}: use Arrays()")
-    match source:
-        case TFDS():
-            return open_tfds(source)
-        case Folder():
-            return open_folder(source)
-        case Arrays():
-            return open_arrays(source, arrays)
+def _open(
+    source: Source, arrays: Mapping[str, np.ndarray] | None, on_progress: Progress | None, workdir: Path | None
+) -> Splits:
+    name = type(source).__name__
+    if arrays is not None and not source.takes_arrays:
+        raise UserError(f"arrays were given, but data.source is {name}: use Arrays()")
+    try:
+        return check(source.open(arrays, on_progress), opened=name)
+    except BadRows as error:
+        if workdir is None:
+            raise
+        raise UserError(f"{error.listed_in(workdir)}: correct or remove them") from error
 
 
-def _split(source: Source, config: Data) -> dict[str, tuple[Examples, Int64[np.ndarray, " n"]]]:
-    """Of each split: the examples that it is taken from, and which of them."""
+def _split(source: Splits, config: Data) -> dict[str, tuple[Examples, Int64[np.ndarray, " n"]]]:
+    """Return, for each split, the examples that it is taken from and the indices of those it takes."""
     rows = np.arange(len(source.train))
     given = {"validation": source.validation, "test": source.test}
     shares = {"validation": config.validation_share, "test": config.test_share}
-    parts = {}
+    _refuse_two_validations(source, config)
+    parts: dict[str, tuple[Examples, Int64[np.ndarray, " n"]]] = {}
     for name in ("test", "validation"):  # The test first: its share is one of all images.
         examples, share = given[name], shares[name]
         if examples is not None and share > 0:
@@ -184,23 +208,64 @@ def _split(source: Source, config: Data) -> dict[str, tuple[Examples, Int64[np.n
             )
         if examples is not None:
             parts[name] = (examples, np.arange(len(examples)))
-        elif share > 0:
-            kept, held = hold_out(source.train.labels[rows], share, config.split_seed, source.class_names, name)
+        elif share > 0 or (name == "validation" and config.fold):
+            labels, together = source.train.labels[rows], source.train.groups
+            grouped = None if together is None else [together[i] for i in rows.tolist()]
+            if share > 0:
+                kept, held = hold_out(labels, share, config.split_seed, source.class_names, name, grouped)
+            else:
+                assert config.fold is not None
+                kept, held = fold(labels, *config.fold, config.split_seed, source.class_names, grouped)
             parts[name] = (source.train, rows[held])
             rows = rows[kept]
     parts["train"] = (source.train, rows)
-    return {name: parts[name] for name in ("train", "validation", "test") if name in parts}
+    parts = {name: parts[name] for name in ("train", "validation", "test") if name in parts}
+    groups.refuse_divided(parts, source.title)
+    return parts
+
+
+def _refuse_two_validations(source: Splits, config: Data) -> None:
+    if config.fold is None:
+        return
+    which, count = config.fold
+    if which >= count:
+        raise UserError(
+            f"data.fold = {config.fold}: folds are counted from 0, so that the last of {count} is {count - 1}"
+        )
+    if source.validation is not None or config.validation_share:
+        has = (
+            f"{source.title} has a validation split of its own"
+            if source.validation is not None
+            else "so does data.validation_share"
+        )
+        raise UserError(
+            f"data.fold = {config.fold} says which images are held out for validation, but {has}: keep one of them"
+        )
+
+
+def _validation_notes(validation: Split | None) -> list[str]:
+    if validation is None:
+        return [
+            "there are no validation images, so that nothing measures the model while it trains: "
+            "data.validation_share = 0.1 holds out a tenth of the training images"
+        ]
+    if (count := len(validation)) >= _FEW:
+        return []
+    # The standard error of a share that is near one half is greatest.
+    return [
+        f"only {count} validation images: each is {100 / count:.1f} % of the accuracy, whose standard error is up to "
+        f"{50 / count**0.5:.0f} %, so that small differences between epochs or runs say nothing"
+    ]
 
 
 def _list_bad(workdir: Path, bad: list[BadImage]) -> None:
-    workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / "bad_images.csv", "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with outputs.writing(workdir / "bad_images.csv") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "split", "reason"])
         writer.writerows((image.path, image.split, image.reason) for image in bad)
 
 
-def _refuse_too_many_bad(bad: list[BadImage], total: int, config: Data, source: Source, workdir: Path | None) -> None:
+def _refuse_too_many_bad(bad: list[BadImage], total: int, config: Data, source: Splits, workdir: Path | None) -> None:
     if len(bad) <= config.max_bad_share * total:
         return
     first = f"{bad[0].path} ({bad[0].reason})"

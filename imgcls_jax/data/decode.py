@@ -1,95 +1,201 @@
-"""From an encoded image of any kind to one greyscale or RGB Pillow image."""
+"""Decode an image of any kind to a grayscale or RGB Pillow image."""
 
 import contextlib
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
-from imgcls_jax.data.source import Encoded
-
-Size = tuple[int, int]
-"""Width and height, pixels, as Pillow has them."""
+from imgcls_jax.config.data import Size
+from imgcls_jax.data import image_formats
+from imgcls_jax.data.examples import Encoded
+from imgcls_jax.data.files import read_regular
 
 _JPEG = ("JPEG", "MPO")
-# EXIF orientations: those that exchange width and height; whose left is the file's right or bottom; whose top is.
+# Bytes in which a file's header is looked for first.
+_HEAD = 2**16
+# EXIF orientations: those that exchange height and width; whose left is the file's right or bottom; whose top is.
 _TURNED, _FROM_LEFT, _FROM_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
+# TIFF tags that Pillow leaves to us beyond 8 bits, and values of them.
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO, _UNSIGNED = 0, 1
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 class Decoded(NamedTuple):
-    """An image, upright, perhaps reduced."""
+    """An upright image, possibly decoded at a reduced size."""
 
     image: Image.Image
     """Of mode L or RGB."""
     size: Size
-    """The original's."""
+    """Size of the original image."""
     box: tuple[float, float, float, float]
-    """Left, top, right and bottom of what `image` shows of the original: the last pixel of a reduced row or column
-    stands for more pixels than the original may have."""
+    """Left, top, right and bottom, in pixels of `image`, of what the original shows: the last pixel of a reduced row or
+    column stands for more pixels than the original may have."""
 
 
 class UnreadableImageError(Exception):
     """An image that cannot be used; the message is the reason."""
 
 
-def decode(encoded: Encoded, channels: int, needed: Callable[[Size], Size] | None = None) -> Decoded:
-    """The first frame of `encoded`, upright, as 8-bit greyscale (`channels` 1, ITU-R 601 luma) or RGB (3).
+class Limits(NamedTuple):
+    """What one image may cost."""
+
+    pixels: int = 500_000_000
+    """Largest number of pixels that are decoded."""
+    file_bytes: int = 2 * 2**30
+    """Largest file, bytes."""
+
+
+def decode(
+    encoded: Encoded | Image.Image,
+    channels: int,
+    needed: Callable[[Size], Size] | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - a tuple, which nobody can change
+) -> Decoded:
+    """Decode the first frame of an image, upright, as 8-bit grayscale or RGB.
+
+    Files are JPEG, PNG, GIF, BMP, WebP, TIFF or PNM, by their content; no other parser is started.
 
     - EXIF orientation is applied.
-    - 16-bit greyscale is divided by 257, so that white stays white (Pillow's own conversion clips at 255).
-    - Transparent images are laid on white, the colour of the page that line drawings and logos are made for.
-    - CMYK becomes RGB by Pillow's profile-free formula; palettes are looked up.
+    - Grayscale of 12 and 16 bits keeps its range: 65535 becomes 255 (Pillow's own conversion clips at 255), or 0 in
+      TIFFs whose white is zero.
+    - Transparent images are laid on white, the color of the page that line drawings and logos are made for.
+    - CMYK becomes RGB by Pillow's formula without color profiles; palettes are looked up.
 
     Args:
-        needed: gives the size that is needed of an upright image by its full size. A JPEG is then decoded at 1/2, 1/4
-            or 1/8 of its size if no side is smaller than that: libjpeg computes fewer pixels from each block's cosine
-            coefficients. None: at its full size, as images of other formats always are.
+      encoded: a file, the bytes of a file, uint8 pixels, or an image of Pillow's, which stays as it is.
+      channels: 1: grayscale (ITU-R 601 luma); 3: RGB.
+      needed: returns the size that is needed, given the full size of the upright image. A JPEG is then decoded at 1/2,
+        1/4 or 1/8 of its size if neither side becomes smaller than that: libjpeg computes fewer pixels from each
+        block's cosine coefficients. None: at its full size, as images of other formats always are.
+      limits: a file or an image that exceeds them is refused.
 
-    Raises UnreadableImageError with the reason, for whatever is wrong with the image.
+    Raises:
+      UnreadableImageError: the image cannot be used, whatever is wrong with it; the message is the reason.
     """
     if isinstance(encoded, np.ndarray):
         return _whole(_convert(Image.fromarray(encoded[..., 0] if encoded.shape[2:] == (1,) else encoded), channels))
     try:
-        content = encoded.read_bytes() if isinstance(encoded, Path) else encoded
+        if isinstance(encoded, Image.Image):
+            return _whole(_convert(_upright_copy(encoded), channels))
+        content = _content(encoded, limits.file_bytes) if isinstance(encoded, Path) else encoded
         if not content:
             raise UnreadableImageError("the file is empty (0 bytes)")
-        with Image.open(io.BytesIO(content)) as image:
-            shown = _reduce(image, needed) if needed is not None and image.format in _JPEG else None
-            image.load()
-            _turn_upright(image)
-            converted = _convert(image, channels)
-            return Decoded(converted, *shown) if shown else _whole(converted)
+        if len(content) > limits.file_bytes:
+            raise UnreadableImageError(f"{len(content):,} bytes exceed the {limits.file_bytes:,} of data.canvas")
+        return _decode_any(content, channels, needed, limits)
     except UnreadableImageError:
         raise
-    except UnidentifiedImageError:
-        raise UnreadableImageError("not an image in a format that Pillow reads") from None
+    except image_formats.UnknownFormatError as error:
+        raise UnreadableImageError(str(error)) from None
     except Exception as error:  # Pillow's plugins raise SyntaxError, struct.error, EOFError … on damaged files.
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
 
+def _content(path: Path, most: int, head: int | None = None) -> bytes:
+    try:
+        return read_regular(path, most, head)
+    except FileNotFoundError:
+        raise UnreadableImageError("there is no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise UnreadableImageError(getattr(error, "strerror", None) or str(error)) from error
+
+
+def _decode_any(content: bytes, channels: int, needed: Callable[[Size], Size] | None, limits: Limits) -> Decoded:
+    try:
+        return _decode_bytes(content, channels, needed, limits)
+    except UnreadableImageError:
+        raise
+    except Exception:
+        # A PNG may be sound but for what it says beside its pixels, a TIFF but for the way in which it is written.
+        if (bare := image_formats.without_png_metadata(content)) is not None:
+            return _decode_bytes(bare, channels, needed, limits)
+        if (negative := image_formats.with_black_as_zero(content)) is not None:
+            decoded = _decode_bytes(negative, channels, needed, limits)
+            return decoded._replace(image=ImageOps.invert(decoded.image))
+        raise
+
+
+def _decode_bytes(content: bytes, channels: int, needed: Callable[[Size], Size] | None, limits: Limits) -> Decoded:
+    with image_formats.opened(content, limits.pixels) as image:
+        shown = _reduce(image, needed) if needed is not None and image.format in _JPEG else None
+        # A progressive JPEG is held at its full size while it is decoded at a smaller one.
+        full = shown[0] if shown and image.info.get("progressive") else _size(image)
+        if full[0] * full[1] > limits.pixels:
+            raise UnreadableImageError(
+                f"{full[1]:,}×{full[0]:,} pixels exceed the {limits.pixels / 1e6:g} megapixels of "
+                "data.canvas.max_megapixels"
+            )
+        with image_formats.large(image, limits.pixels):
+            image.load()
+            _turn_upright(image)
+            converted = _convert(image, channels)
+            return Decoded(converted, *shown) if shown else _whole(converted)
+
+
+def original_size(encoded: Encoded) -> Size:
+    """Read the size of an upright image, from a file's header only.
+
+    Raises:
+      UnreadableImageError: the header cannot be read; the message is the reason.
+    """
+    if isinstance(encoded, np.ndarray):
+        return encoded.shape[0], encoded.shape[1]
+    try:
+        if isinstance(encoded, Path):
+            # Most headers are in the first bytes, and reading whole files of a large set takes long.
+            with contextlib.suppress(Exception):
+                return _header_size(_content(encoded, Limits().file_bytes, _HEAD))
+            encoded = _content(encoded, Limits().file_bytes)
+        try:
+            return _header_size(encoded)
+        except Exception:
+            sound = image_formats.without_png_metadata(encoded) or image_formats.with_black_as_zero(encoded)
+            if sound is None:
+                raise
+            return _header_size(sound)
+    except UnreadableImageError:
+        raise
+    except Exception as error:
+        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def _header_size(content: bytes) -> Size:
+    with image_formats.opened(content, Limits().pixels) as image:
+        return _upright(_size(image), _orientation(image))
+
+
 def _whole(image: Image.Image) -> Decoded:
-    return Decoded(image, image.size, (0, 0, *image.size))
+    return Decoded(image, _size(image), (0, 0, *image.size))
 
 
 def _reduce(image: Image.Image, needed: Callable[[Size], Size]) -> tuple[Size, tuple[float, float, float, float]]:
-    """Tell libjpeg, before it decodes, by how much it may reduce; gives `Decoded`'s size and box."""
-    orientation = 1
-    with contextlib.suppress(Exception):
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    full = _upright(image.size, orientation)
+    """Tell libjpeg, before it decodes, by how much it may reduce; return `size` and `box` of `Decoded`."""
+    orientation = _orientation(image)
+    full = _upright(_size(image), orientation)
     room = min(side // least for side, least in zip(full, needed(full), strict=True))
     factor = next((power for power in (8, 4, 2) if power <= room), 1)
     if factor > 1:
         image.draft(None, (image.width // factor, image.height // factor))
-    width, height = full[0] / factor, full[1] / factor
-    reduced = _upright(image.size, orientation)
-    left = reduced[0] - width if orientation in _FROM_LEFT else 0.0
-    top = reduced[1] - height if orientation in _FROM_TOP else 0.0
+    height, width = full[0] / factor, full[1] / factor
+    reduced = _upright(_size(image), orientation)
+    left = reduced[1] - width if orientation in _FROM_LEFT else 0.0
+    top = reduced[0] - height if orientation in _FROM_TOP else 0.0
     return full, (left, top, left + width, top + height)
+
+
+def _size(image: Image.Image) -> Size:
+    return image.height, image.width
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 (upright) where there is none or the EXIF data are damaged."""
+    with contextlib.suppress(Exception):
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    return 1
 
 
 def _upright(size: Size, orientation: int) -> Size:
@@ -100,6 +206,14 @@ def _turn_upright(image: Image.Image) -> None:
     # Damaged EXIF data is no reason to lose an image whose pixels are fine.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
+
+
+def _upright_copy(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Damaged EXIF data is no reason to lose an image whose pixels are fine.
+        return image.copy()
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
@@ -117,7 +231,15 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() > 65535):
+    """Return grayscale of 12 or 16 bits with 8, black to white; of other depths the range is unknown."""
+    tags = getattr(image, "tag_v2", None) or {}
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    if bits not in (12, 16):
+        raise UnreadableImageError(f"{bits}-bit pixels, whose range is unknown; store the image with 8 or 16 bits")
+    if tags.get(_SAMPLE_FORMAT, (1,))[0] != _UNSIGNED:
+        raise UnreadableImageError("signed pixels, whose range is unknown; store the image with 8 or 16 bits")
+    values, white = np.asarray(image).astype(np.int64), 2**bits - 1
+    if values.size and (values.min() < 0 or values.max() > white):
         raise UnreadableImageError("32-bit pixels, whose range is unknown; store the image with 8 or 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    scaled = (values * 255 + white // 2) // white
+    return Image.fromarray((255 - scaled if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else scaled).astype(np.uint8))

@@ -1,7 +1,7 @@
 """`imgcls_digits`: the 1,797 handwritten digits of scikit-learn as a tfds set that is prepared without TensorFlow.
 
 Optical Recognition of Handwritten Digits (Alpaydin & Kaynak, 1998), UCI Machine Learning Repository; scikit-learn ships
-its 1,797 test images, 8×8 in 17 grey levels.
+its 1,797 test images, 8×8 in 17 gray levels.
 """
 
 import contextlib
@@ -13,19 +13,24 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 from filelock import FileLock
+from jaxtyping import Int64
 from PIL import Image
 
+from imgcls_jax.data.examples import Progress, no_progress
 from imgcls_jax.data.split import hold_out
+from imgcls_jax.errors import UserError
 
-NAME = "imgcls_digits"
 TEST_SHARE = 0.2
 
 
 class ImgclsDigits(tfds.core.GeneratorBasedBuilder):
-    """8×8 greyscale PNG images, grey levels 0 … 16 stretched to 0 … 255; fixed stratified train and test splits."""
+    """8×8 grayscale PNG images, gray levels 0 … 16 stretched to 0 … 255; fixed stratified train and test splits."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
+
+    on_progress: Progress = staticmethod(no_progress)
+    """Called while the set is prepared."""
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
@@ -47,25 +52,43 @@ class ImgclsDigits(tfds.core.GeneratorBasedBuilder):
         names = self.info.features["label"].names
         train, test = hold_out(digits.target, TEST_SHARE, seed=0, class_names=names, purpose="test")
         return {
-            "train": self._generate_examples(digits, train),
-            "test": self._generate_examples(digits, test),
+            "train": self._generate_examples(digits, train, 0),
+            "test": self._generate_examples(digits, test, len(train)),
         }
 
-    def _generate_examples(self, digits: Any, indices: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
-        for index in indices.tolist():
+    def _generate_examples(
+        self, digits: Any, indices: Int64[np.ndarray, " k"], before: int
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for done, index in enumerate(indices.tolist(), before + 1):
             file = io.BytesIO()
-            grey = np.rint(digits.images[index] * (255 / 16)).astype(np.uint8)
-            Image.fromarray(grey).save(file, "PNG")
+            gray = np.rint(digits.images[index] * (255 / 16)).astype(np.uint8)
+            Image.fromarray(gray).save(file, "PNG")
             file.seek(0)  # tfds stores the bytes of a file object as they are; an array it would encode by TensorFlow.
             yield index, {"image": file, "label": int(digits.target[index])}
+            self.on_progress("preparing the digits", done, len(digits.target))
 
 
-def prepare(data_dir: Path) -> None:
-    """Writes the set below `data_dir` unless it is there. Atomic, and safe with several processes at once."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(data_dir / f".{NAME}.lock"):
-        builder = ImgclsDigits(data_dir=data_dir, file_format="array_record")
-        if not builder.is_prepared():
-            tfds.disable_progress_bar()
-            with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download.
-                builder.download_and_prepare()
+def prepare(data_dir: Path, on_progress: Progress | None = None) -> None:
+    """Write the set below `data_dir` unless it is there. Atomic, and safe with several processes at once.
+
+    Args:
+      data_dir: the folder of tfds's sets; made if missing.
+      on_progress: called with the images written and the images in all.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(data_dir / f".{ImgclsDigits.name}.lock"):
+            builder = ImgclsDigits(data_dir=data_dir, file_format="array_record")
+            if not builder.is_prepared():
+                builder.on_progress = on_progress or no_progress
+                tfds.disable_progress_bar()
+                with contextlib.redirect_stdout(io.StringIO()):  # tfds announces a download.
+                    builder.download_and_prepare()
+    except OSError as error:
+        raise UserError(
+            f"the digits cannot be written to {data_dir} ({error.strerror or error}): set $TFDS_DATA_DIR or "
+            "data.source.data_dir to a folder that can be written"
+        ) from error

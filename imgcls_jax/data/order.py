@@ -1,15 +1,15 @@
-"""Random orders that depend on their seed only: not on NumPy's version, the machine or the number of processes."""
+"""Draw random orders that depend on their seed only: not on NumPy's version, the machine or the process count."""
 
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
-_EPOCH, _SPLIT, _BALANCED = 1, 2, 3  # Keeps the streams of different uses apart.
+_EPOCH, _SPLIT, _BALANCED, _GROUPS = 1, 2, 3, 4  # Keeps the streams of different uses apart.
 
 
 def permutation(n: int, seed: int, *stream: int) -> Int64[np.ndarray, " n"]:
-    """A random permutation of 0 … n − 1, from (seed, stream of up to three numbers).
+    """Draw a random permutation of 0 … n − 1 from a seed and a stream of up to three numbers.
 
     Sorts raw Philox numbers (Salmon et al., 2011), whose stream NumPy guarantees, unlike `Generator.permutation`'s.
     """
@@ -19,20 +19,25 @@ def permutation(n: int, seed: int, *stream: int) -> Int64[np.ndarray, " n"]:
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> Int64[np.ndarray, " n"]:
-    """The order in which epoch `epoch` of a run with seed `seed` sees `n` examples."""
+    """Draw the order in which the epoch `epoch` of a run with the seed `seed` uses `n` examples, each once."""
     return permutation(n, seed, _EPOCH, epoch)
 
 
 def split_order(seed: int, label: int, n: int) -> Int64[np.ndarray, " n"]:
-    """The order in which a class's `n` examples are held out."""
+    """Draw the order in which a class's `n` examples are held out."""
     return permutation(n, seed, _SPLIT, label)
 
 
-def balanced_order(labels: Int32[np.ndarray, " n"], seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
-    """An order of `n` examples in which every class that occurs comes n / classes times (± 1).
+def group_order(seed: int, n: int) -> Int64[np.ndarray, " n"]:
+    """Draw the order in which `n` groups are held out, among those that are equally hard to place."""
+    return permutation(n, seed, _GROUPS)
 
-    A rare class's examples are repeated, each equally often (± 1) before any comes again; of a frequent class a
-    random part is left out, another one each epoch.
+
+def balanced_order(labels: Int32[np.ndarray, " n"], seed: int, epoch: int) -> Int64[np.ndarray, " n"]:
+    """Draw an order of n examples in which every class that occurs has n / classes places (± 1).
+
+    The examples of a rare class are repeated, all equally often (± 1); of a frequent class a random part is left out,
+    a different one in each epoch.
     """
     classes = np.unique(labels)
     quota, extra = divmod(len(labels), len(classes))
@@ -49,7 +54,7 @@ def balanced_order(labels: Int32[np.ndarray, " n"], seed: int, epoch: int) -> In
 def train_order(
     labels: Int32[np.ndarray, " n"], sampling: Literal["shuffle", "balanced"], seed: int, epoch: int
 ) -> Int64[np.ndarray, " n"]:
-    """The examples of one epoch of training: each once ("shuffle"), or each class equally often ("balanced")."""
+    """Draw the examples of one epoch of training: each once ("shuffle"), or each class equally often ("balanced")."""
     if sampling == "balanced":
         return balanced_order(labels, seed, epoch)
     return epoch_order(seed, epoch, len(labels))

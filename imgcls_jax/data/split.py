@@ -1,25 +1,46 @@
-"""Stratified, seeded hold-out, and the record of who is in which split."""
+"""Hold out a stratified share of the examples, and record which example is in which split."""
 
-import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Int32, Int64, Integer
 
+from imgcls_jax import outputs
+from imgcls_jax.data.examples import digest
+from imgcls_jax.data.groups import divide
 from imgcls_jax.data.order import split_order
-from imgcls_jax.data.source import digest
 from imgcls_jax.errors import UserError
 
 
 def hold_out(
-    labels: Int32[np.ndarray, " n"], share: float, seed: int, class_names: Sequence[str], purpose: str
+    labels: Integer[np.ndarray, " n"],
+    share: float,
+    seed: int,
+    class_names: Sequence[str],
+    purpose: str,
+    groups: Sequence[str] | None = None,
 ) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
-    """Indices kept and indices held out, both ascending: of each class `share` of its examples, rounded to the
-    nearest, at least one. A class's choice does not depend on the other classes.
+    """Choose a share of each class's examples to be held out; the choice in one class does not depend on the others.
 
-    Raises UserError when a class has too few examples to be on both sides.
+    Args:
+      labels: class of each example.
+      share: share of each class, in (0, 1); rounded to the nearest number of examples, at least one.
+      seed: seed of the choice.
+      class_names: name of each class, for messages.
+      purpose: the split that is made, for messages.
+      groups: group of each example; none is divided, so that shares are only near. None: every example is one.
+
+    Returns:
+      Indices kept and indices held out, both ascending.
+
+    Raises:
+      UserError: a class has too few examples, or groups, to be in both.
     """
+    if groups is not None:
+        parts = divide(labels, groups, (1 - share, share), seed)
+        return _sides(labels, parts == 1, class_names, purpose)
     held = []
     for label in np.unique(labels).tolist():
         members = np.flatnonzero(labels == label)
@@ -34,8 +55,65 @@ def hold_out(
     return np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True), chosen
 
 
+def fold(
+    labels: Integer[np.ndarray, " n"],
+    which: int,
+    count: int,
+    seed: int,
+    class_names: Sequence[str],
+    groups: Sequence[str] | None = None,
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
+    """Hold out one of `count` folds, equal within one image in size and in each class; of groups, none is divided.
+
+    Args:
+      labels: class of each example.
+      which: number of the fold, from 0.
+      count: number of folds.
+      seed: seed of the choice, the same for all folds.
+      class_names: name of each class, for messages.
+      groups: group of each example; None: every example is one.
+
+    Returns:
+      Indices kept and indices held out, both ascending. Every example is held out in one of the folds.
+
+    Raises:
+      UserError: all examples of a class are in one fold.
+    """
+    if groups is None:
+        parts = np.empty(len(labels), np.int64)
+        begun = 0  # Where the last class ended, so that folds differ in size by one at most.
+        for label in np.unique(labels).tolist():
+            members = np.flatnonzero(labels == label)
+            parts[members[split_order(seed, label, len(members))]] = (begun + np.arange(len(members))) % count
+            begun += len(members)
+    else:
+        parts = divide(labels, groups, (1 / count,) * count, seed)
+    return _sides(labels, parts == which, class_names, f"fold {which} of {count}")
+
+
+def _sides(
+    labels: Integer[np.ndarray, " n"], is_held: Bool[np.ndarray, " n"], class_names: Sequence[str], purpose: str
+) -> tuple[Int64[np.ndarray, " kept"], Int64[np.ndarray, " held"]]:
+    """Return the indices of both sides, if every class is on the first one and there is a second one."""
+    lost = np.setdiff1d(labels, labels[~is_held])
+    if len(lost):
+        raise UserError(
+            f'all images of class "{class_names[lost[0]]}" are held out together for {purpose}: it has too few images, '
+            "or all are of one group: add images, remove the class, or give a split of your own"
+        )
+    if not is_held.any():
+        raise UserError(f"there is nothing to hold out for {purpose}: there are fewer groups or images than parts")
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
+
+
 def split_hash(splits: Mapping[str, tuple[Sequence[str], Int32[np.ndarray, " n"]]]) -> str:
-    """12 hexadecimal digits of the SHA-256 over every split's name and its examples' ids and labels, in order."""
+    """Compute 12 hexadecimal digits that identify which examples, with which labels, are in which split.
+
+    They are the first of the SHA-256 over every split's name and its examples' labels and ids, in order.
+
+    Args:
+      splits: ids and labels of each split's examples, by its name.
+    """
     return digest(
         line
         for name, (ids, labels) in splits.items()
@@ -43,22 +121,47 @@ def split_hash(splits: Mapping[str, tuple[Sequence[str], Int32[np.ndarray, " n"]
     )[:12]
 
 
-def record(workdir: Path, hash_: str, indices: Mapping[str, Int64[np.ndarray, " n"]]) -> None:
-    """Writes `indices` (of each split's examples within their source's split) and the hash to WORKDIR/split.npz.
+def record(workdir: Path, hash_: str, indices: Mapping[str, Int64[np.ndarray, " n"]]) -> list[str]:
+    """Write the indices of each split's examples and the hash to WORKDIR/split.npz, unless the file is there.
 
-    Raises UserError when the file is there with another hash: the data are not those the run began with.
+    Args:
+      workdir: folder of the run; made if missing.
+      hash_: the `split_hash`.
+      indices: of each split's examples within the split of the source that they are taken from.
+
+    Returns:
+      A sentence where the file was damaged, and is written anew.
+
+    Raises:
+      UserError: the file is there with another hash: the data are not those that the run began with.
     """
-    path = workdir / "split.npz"
+    path, notes = workdir / "split.npz", []
     if path.exists():
-        with np.load(path) as saved:
-            before = str(saved["hash"])
-        if before != hash_:
-            raise UserError(
-                f"the data have changed since the run in {workdir} began (split hash {before}, now {hash_}): "
-                "restore them, or start afresh in another work directory"
-            )
-        return
+        before = _saved_hash(path)
+        if before == hash_:
+            return []
+        if before is not None:
+            raise UserError(changed(workdir, before, hash_))
+        notes = [f"{path} is damaged: it is made anew"]
     workdir.mkdir(parents=True, exist_ok=True)
-    partial = workdir / f".split.{os.getpid()}.npz"
-    np.savez(partial, hash=np.array(hash_), **indices)  # type: ignore[arg-type]
-    partial.replace(path)
+    with outputs.writing(path, binary=True) as file:
+        np.savez(file, hash=np.array(hash_), **indices)  # type: ignore[arg-type]
+    return notes
+
+
+def changed(workdir: Path, before: str, now: str) -> str:
+    """Say that the data of a run are not those that it began with."""
+    return (
+        f"the data have changed since the run in {workdir} began (split hash {before}, now {now}): restore them, or "
+        "start again in another work directory"
+    )
+
+
+def _saved_hash(path: Path) -> str | None:
+    """The hash in a split.npz; None where it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as saved:
+            found = str(saved["hash"])
+    except Exception:  # the zip format and numpy's have many errors
+        return None
+    return found if re.fullmatch("[0-9a-f]{12}", found) else None

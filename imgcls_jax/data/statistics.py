@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the channels, for `Data.mean` and `Data.std`."""
+"""Compute what `Data.mean` and `Data.std` are set from."""
 
 import numpy as np
 from jaxtyping import Float64
@@ -9,9 +9,9 @@ _CHUNK_BYTES = 2**24
 
 
 def channel_statistics(split: Split) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
-    """Mean and (population) standard deviation of each channel over all pixels, where black is 0 and white is 1.
+    """Compute mean and (population) standard deviation of each channel over all pixels of the canvases.
 
-    Exact: sums are taken in integers.
+    Both are on the scale where black is 0 and white is 1. The sums are integers, and so exact.
     """
     canvas = split.canvas
     pixels_per_image = canvas.height * canvas.width

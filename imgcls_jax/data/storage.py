@@ -1,26 +1,30 @@
-"""The files in which a cache keeps canvases: as they are, or encoded one behind the other."""
+"""Write and read the files of the cache in which canvases are stored: as they are, or encoded one after another."""
 
 import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 from PIL import Image
 
 _FORMATS: dict[str, dict[str, Any]] = {
-    # The fastest of the lossless levels: the next takes twice as long to write and saves a tenth.
+    # The fastest of the lossless levels; the next one is much slower to write and saves little.
     "webp": {"format": "WEBP", "lossless": True, "method": 0, "quality": 0},
     "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
 }
 
 
 def encode(canvas: UInt8[np.ndarray, "h w c"], encoding: str) -> bytes:
-    """The canvas as an image file, "webp", which is lossless, or "jpeg": `canvas.read` gives it back.
+    """Encode a canvas as the bytes of an image file, which `canvas.read` decodes.
 
-    WebP has no greyscale, but of equal red, green and blue the luma is the same value again.
+    WebP has no grayscale, but the luma of equal red, green and blue is the same value again.
+
+    Args:
+      canvas: the pixels.
+      encoding: "webp" (lossless) or "jpeg".
     """
     file = io.BytesIO()
     Image.fromarray(canvas[..., 0] if canvas.shape[2] == 1 else canvas).save(file, **_FORMATS[encoding])
@@ -33,13 +37,13 @@ class EncodedCanvases:
 
     data: UInt8[np.ndarray, " bytes"]
     ends: Int64[np.ndarray, " n"]
-    """Where each canvas ends in `data`; the next begins there."""
+    """Where each canvas ends in `data`, and the next one begins."""
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def __getitem__(self, index: int) -> bytes:
-        """What `encode` gave for this canvas."""
+        """Return the bytes that `encode` gave for this canvas."""
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} canvases")
         start = self.ends[index - 1] if index else 0
@@ -47,13 +51,20 @@ class EncodedCanvases:
 
 
 class CanvasWriter:
-    """Writes the canvases of a folder that `open_canvases` reads, in their order. A context manager.
+    """Writes canvases in order into a folder that `open_canvases` reads. A context manager.
 
-    Front to back, not through a memory map: a full disk is then an error and not a crash (SIGBUS).
+    The files are written from front to back, not through a memory map: a full disk is then an error and not a crash.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], encoding: str, limit: int):
-        """`shape` [n, h, w, c]; `encoding` "raw", "webp" or "jpeg"; of more than `limit` bytes nothing is kept."""
+        """Begin a file.
+
+        Args:
+          folder: folder of the entry.
+          shape: [n, h, w, c] of all canvases.
+          encoding: "raw", "webp" or "jpeg".
+          limit: if the canvases take more bytes than this, none is kept.
+        """
         self.full = False
         """Whether the canvases take more than `limit` bytes."""
         self._folder, self._encoding, self._limit = folder, encoding, limit
@@ -64,14 +75,14 @@ class CanvasWriter:
             np.lib.format.write_array_header_1_0(self._file, header)
         self._ends = [0]
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "CanvasWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def prepare(self, canvas: UInt8[np.ndarray, "h w c"]) -> memoryview:
-        """What `write` takes of a canvas; the costly part, for any thread."""
+        """Encode a canvas for `write`: the expensive part, which any thread may do."""
         if self._encoding == "raw":
             return np.ascontiguousarray(canvas).data
         return memoryview(b"" if self.full else encode(canvas, self._encoding))
@@ -84,7 +95,7 @@ class CanvasWriter:
             self._file.write(prepared)
 
     def finish(self) -> None:
-        """Bring all of it to the disk, or remove it where it is more than `limit` bytes."""
+        """Flush the file to the disk, or remove it if it is larger than `limit` bytes."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
@@ -95,9 +106,10 @@ class CanvasWriter:
 
 
 def open_canvases(folder: Path) -> UInt8[np.ndarray, "n h w c"] | EncodedCanvases | None:
-    """The canvases of a folder, memory-mapped; None where none were kept.
+    """Open the canvases of a folder, memory-mapped; None where none were kept.
 
-    Raises OSError or ValueError where the files are damaged.
+    Raises:
+      OSError, ValueError: the files are damaged.
     """
     if (raw := folder / "images.npy").exists():
         return np.load(raw, mmap_mode="r").view(np.ndarray)

@@ -6,6 +6,9 @@ with a short memory, logits divided by the number of features.
 """
 
 import math
+import re
+from collections.abc import Callable, Iterable
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,23 +16,85 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+from pydantic import Field
 
-from imgcls_jax.config import model as cfg
+from imgcls_jax.config.model import Model, Positive
 from imgcls_jax.errors import UserError
-from imgcls_jax.models.init import dirac, uniform
-from imgcls_jax.models.layers import BatchNorm, Conv, activation, at_least_float32, max_pool
+from imgcls_jax.models import head as heads
+from imgcls_jax.models.initializers import dirac, uniform
+from imgcls_jax.models.layers import BatchNorm, Conv2d, activation, at_least_float32, max_pool
+from imgcls_jax.weights import torch_names as t
+from imgcls_jax.weights.paths import in_order
 
 # Side of the whitened patches, pixels.
 _PATCH = 2
 _gelu = activation("gelu")
+# From how many pixels the whitening is computed: those of 5,000 images of CIFAR-10, as in the reference.
+_PIXELS = 5000 * 32 * 32
+_REGISTERED = ("whiten", "conv1", "bn1", "conv2", "bn2", "layer1", "layer2", "layer3", *heads.REGISTERED)
+
+
+class Airbench(Model):
+    """The network of the CIFAR-10 speed run airbench94 (Jordan 2024): a convolution that whitens patches of 2×2 pixels,
+    computed from the training images and to be frozen ("whiten.kernel"), and three groups of two 3×3 convolutions."""
+
+    widths: tuple[Positive, Positive, Positive] = (64, 256, 256)
+    """Channels of the groups."""
+    whitening_eps: Annotated[float, Field(gt=0)] = 5e-4
+    """Added to the variance of each direction of the patches, so that the faintest are not blown up."""
+    usual_size: ClassVar[int] = 32
+    usual_classes: ClassVar[int] = 10
+
+    def build(
+        self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> "AirbenchModule":
+        """Make the network.
+
+        Raises:
+          UserError: the images are too small for its poolings.
+        """
+        return AirbenchModule(
+            self, num_classes=num_classes, channels=channels, image_size=image_size, dtype=dtype, rngs=rngs
+        )
+
+    def computed_values(self, images: Callable[[int], np.ndarray]) -> dict[str, np.ndarray]:
+        """Compute the whitening convolution."""
+        return {"whiten.kernel": whitening_kernel(images(_PIXELS), self.whitening_eps)}
+
+    def torch_rules(self) -> tuple[t.Rule, ...]:
+        """List the names of KellerJordan/cifar10-airbench."""
+        return t.rules(
+            ("whiten", "whiten", t.CONV),
+            ("layers.{}.conv{}", "layer{}.conv{}", t.CONV),
+            ("layers.{}.norm{}", "layer{}.bn{}", t.BATCH_NORM),
+            ("head", "head.out", t.LINEAR),
+        )
+
+    def torch_ignores(self, name: str) -> bool:
+        """Its scales of BatchNorms are always 1."""
+        return re.fullmatch(r"layers\.\d+\.norm\d\.weight", name) is not None
+
+    def torch_order(self, paths: Iterable[str]) -> list[str]:
+        """Sort as the original registers."""
+        return in_order(paths, _REGISTERED)
+
+    def stage_of(self, path: str) -> str | None:
+        """A group is a stage, the whitening another."""
+        found = re.match(r"layer\d", path)
+        return found[0] if found else None
+
+    @classmethod
+    def architectures(cls) -> dict[str, Model]:
+        """List the network of the speed run to 94 %."""
+        return {"airbench94": Airbench()}
 
 
 class Group(nnx.Module):
     """convolution → max pooling → BatchNorm → GELU → convolution → BatchNorm → GELU, at half the resolution."""
 
     def __init__(self, in_features: int, features: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        def conv(inputs: int) -> Conv:
-            return Conv(inputs, features, 3, padding=1, bias=False, kernel_initializer=dirac, dtype=dtype, rngs=rngs)
+        def conv(inputs: int) -> Conv2d:
+            return Conv2d(inputs, features, 3, padding=1, bias=False, kernel_initializer=dirac, dtype=dtype, rngs=rngs)
 
         self.conv1, self.bn1 = conv(in_features), _batch_norm(features)
         self.conv2, self.bn2 = conv(features), _batch_norm(features)
@@ -62,7 +127,7 @@ class ScaledHead(nnx.Module):
         return self.out(x) / x.shape[-1]
 
 
-class Airbench(nnx.Module):
+class AirbenchModule(nnx.Module):
     """Whitening convolution, three groups, the maximum of each channel, scaled head.
 
     `whiten.kernel` is random until `whitening_kernel` gives its value, and is meant to be frozen. `layer1` … `layer3`
@@ -71,7 +136,7 @@ class Airbench(nnx.Module):
 
     def __init__(
         self,
-        config: cfg.Airbench,
+        config: Airbench,
         *,
         num_classes: int,
         channels: int,
@@ -82,13 +147,13 @@ class Airbench(nnx.Module):
         least = 2**3 + _PATCH - 1
         if min(image_size) < least:
             raise UserError(
-                f"the three poolings of model.family 'airbench' need images of {least}×{least} pixels or more, but the "
+                f"Airbench's three poolings need images of {least}×{least} pixels or more, but the "
                 f"image is {image_size[0]}×{image_size[1]}: use larger ones"
             )
         whitened = 2 * channels * _PATCH**2
         # In float32: bfloat16's rounding changes the two faintest directions of CIFAR-10's patches by 7 % (float16's,
         # as in the reference, by 1 %).
-        self.whiten = Conv(channels, whitened, _PATCH, dtype=at_least_float32(dtype), rngs=rngs)
+        self.whiten = Conv2d(channels, whitened, _PATCH, dtype=at_least_float32(dtype), rngs=rngs)
         first, second, third = config.widths
         self.layer1 = Group(whitened, first, dtype=dtype, rngs=rngs)
         self.layer2 = Group(first, second, dtype=dtype, rngs=rngs)
@@ -111,10 +176,10 @@ class Airbench(nnx.Module):
         return maps
 
 
-def whitening_kernel(images: Float[Array, "n h w c"], eps: float) -> Float[np.ndarray, "2 2 c 8*c"]:
+def whitening_kernel(images: Float[Array | np.ndarray, "n h w c"], eps: float) -> Float[np.ndarray, "2 2 c 8*c"]:
     """The kernel of a convolution that whitens patches of 2×2 pixels, as float32.
 
-    Its first half of output channels are the eigenvectors of the patches' second moments (not centred, as in the
+    Its first half of output channels are the eigenvectors of the patches' second moments (not centered, as in the
     reference), each divided by √(eigenvalue + eps); the other half are their negatives, so that no sign of a direction
     is lost in the activation that follows.
     """
@@ -125,7 +190,7 @@ def whitening_kernel(images: Float[Array, "n h w c"], eps: float) -> Float[np.nd
 
 
 @jax.jit
-def _second_moments(images: Float[Array, "n h w c"]) -> Float[Array, "n p p"]:
+def _second_moments(images: Float[Array | np.ndarray, "n h w c"]) -> Float[Array, "n p p"]:
     """The mean over each image of the outer products of its patches; p runs over (row, column, channel)."""
     height, width = (side - _PATCH + 1 for side in images.shape[1:3])
     taps = [images[:, i : i + height, j : j + width] for i in range(_PATCH) for j in range(_PATCH)]

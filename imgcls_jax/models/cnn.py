@@ -1,14 +1,99 @@
 """Plain convolutional networks, described layer by layer in the config."""
 
+import re
+from collections.abc import Iterable
+from dataclasses import field
+from typing import Annotated, Literal
+
 import jax
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+from pydantic import Field
 
-from imgcls_jax.config import model as cfg
+from imgcls_jax.config.model import Activation, Head, Init, Model, Positive, Rate
+from imgcls_jax.config.registry import settings
 from imgcls_jax.errors import UserError
-from imgcls_jax.models.head import Head
-from imgcls_jax.models.layers import BatchNorm, Conv, activation, dropout2d, global_average_pool, max_pool, pooled_size
+from imgcls_jax.models import head as heads
+from imgcls_jax.models.head import HeadModule
+from imgcls_jax.models.layers import (
+    BatchNorm,
+    Conv2d,
+    activation,
+    dropout2d,
+    global_average_pool,
+    max_pool,
+    pooled_size,
+)
+from imgcls_jax.weights import torch_names as t
+from imgcls_jax.weights.paths import in_order
+
+_REGISTERED = ("convs", "conv", "bn", *heads.REGISTERED)
+
+
+@settings
+class Conv:
+    """One convolution of a CNN: convolution → norm → activation → pooling → dropout."""
+
+    channels: Positive
+    """Output channels."""
+    kernel: Positive
+    """Side of the square kernel, pixels."""
+    stride: Positive = field(default=1, kw_only=True)
+    """Stride, pixels."""
+    padding: Annotated[int, Field(ge=0)] = field(default=0, kw_only=True)
+    """Zeros added on each side, pixels; 0 is a "valid" convolution."""
+    norm: Literal["batch", "none"] = field(default="none", kw_only=True)
+    """Normalization after the convolution; "batch" is BatchNorm2d."""
+    activation: Activation = field(default="relu", kw_only=True)
+    """Function after the normalization."""
+    pool: Positive = field(default=1, kw_only=True)
+    """Window and stride of the max pooling; 1: none. A remainder of rows or columns is dropped, as in torch."""
+    dropout: Rate = field(default=0.0, kw_only=True)
+    """Rate of the channel-wise dropout (torch's Dropout2d) after the pooling."""
+
+
+class CNN(Model):
+    """A plain stack of convolutions with a head."""
+
+    convs: Annotated[tuple[Conv, ...], Field(min_length=1)]
+    """The convolutions, from the image on."""
+    aggregate: Literal["flatten", "average"]
+    """How the last feature map becomes a vector: all of it, or each channel's average."""
+    head: Head
+    """From the features to the logits."""
+    init: Init = "torch"
+    """Initializer of every kernel; biases are zero except under "torch"."""
+    leaky_slope: Annotated[float, Field(ge=0)] = 0.01
+    """Slope of "leaky_relu" below zero."""
+
+    def build(
+        self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> "CNNModule":
+        """Make the network; one that flattens its last map is bound to the image size.
+
+        Raises:
+          UserError: the images are too small for its layers.
+        """
+        return CNNModule(
+            self, num_classes=num_classes, channels=channels, image_size=image_size, dtype=dtype, rngs=rngs
+        )
+
+    def torch_rules(self) -> tuple[t.Rule, ...]:
+        """List names that follow our paths: no torch network is the original."""
+        return (
+            *t.rules(("convs.{}.conv", "convs.{}.conv", t.CONV), ("convs.{}.bn", "convs.{}.bn", t.BATCH_NORM)),
+            *heads.torch_rules("head", self.head, self.convs[-1].channels if self.aggregate == "flatten" else None),
+        )
+
+    def torch_order(self, paths: Iterable[str]) -> list[str]:
+        """Sort from the image on."""
+        return in_order(paths, _REGISTERED)
+
+    def stage_of(self, path: str) -> str | None:
+        """A convolution is a stage."""
+        found = re.match(r"convs\.\d+", path)
+        return found[0] if found else None
 
 
 class ConvBlock(nnx.Module):
@@ -17,14 +102,14 @@ class ConvBlock(nnx.Module):
     def __init__(
         self,
         in_features: int,
-        config: cfg.Conv,
+        config: Conv,
         *,
-        init: cfg.Init,
+        init: Init,
         leaky_slope: float,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        self.conv = Conv(
+        self.conv = Conv2d(
             in_features,
             config.channels,
             config.kernel,
@@ -49,7 +134,7 @@ class ConvBlock(nnx.Module):
         return self.dropout(x, rngs=rngs)
 
 
-class CNN(nnx.Module):
+class CNNModule(nnx.Module):
     """A stack of `ConvBlock`s, flattened or averaged, and a head.
 
     A flattened map is in (row, column, channel) order; torch's is in (channel, row, column) order, so the rows of
@@ -58,7 +143,7 @@ class CNN(nnx.Module):
 
     def __init__(
         self,
-        config: cfg.CNN,
+        config: CNN,
         *,
         num_classes: int,
         channels: int,
@@ -67,14 +152,14 @@ class CNN(nnx.Module):
         rngs: nnx.Rngs,
     ):
         height, width = map_size(config, image_size)
-        self.convs = nnx.List()
+        self.convs: nnx.List[ConvBlock] = nnx.List()
         for layer in config.convs:
             self.convs.append(
                 ConvBlock(channels, layer, init=config.init, leaky_slope=config.leaky_slope, dtype=dtype, rngs=rngs)
             )
             channels = layer.channels
         self.flatten = config.aggregate == "flatten"
-        self.head = Head(
+        self.head = HeadModule(
             channels * height * width if self.flatten else channels,
             config.head,
             num_classes=num_classes,
@@ -100,7 +185,7 @@ class CNN(nnx.Module):
         return maps
 
 
-def map_size(config: cfg.CNN, image_size: tuple[int, int]) -> tuple[int, int]:
+def map_size(config: CNN, image_size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the last feature map; a `UserError` names the layer at which nothing is left."""
     size = image_size
     for i, layer in enumerate(config.convs):
@@ -109,11 +194,11 @@ def map_size(config: cfg.CNN, image_size: tuple[int, int]) -> tuple[int, int]:
             ("pooling", layer.pool, layer.pool, 0),
         )
         for name, window, stride, padding in steps:
-            out = tuple(pooled_size(side, window, stride=stride, padding=padding) for side in size)
-            if min(out) < 1:
+            height, width = (pooled_size(side, window, stride=stride, padding=padding) for side in size)
+            if min(height, width) < 1:
                 raise UserError(
                     f"model.convs[{i}]: the {name} of window {window} does not fit its input of {size[0]}×{size[1]} "
                     f"pixels (the image is {image_size[0]}×{image_size[1]}): use larger images, padding or fewer layers"
                 )
-            size = out
+            size = height, width
     return size

@@ -1,7 +1,9 @@
 """DINOv2's vision transformer (Oquab et al. 2023; registers: Darcet et al. 2023), with the names of
 facebookresearch/dinov2. Its mask token, which only pre-training uses, is left out."""
 
-from typing import NamedTuple
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from imgcls_jax.config import model as cfg
+from imgcls_jax.config.model import Head, Model, Rate
 from imgcls_jax.errors import UserError
-from imgcls_jax.models.head import Head
-from imgcls_jax.models.layers import Conv, DropPath, at_least_float32
+from imgcls_jax.models import head as heads
+from imgcls_jax.models.head import HeadModule
+from imgcls_jax.models.layers import Conv2d, DropPath, at_least_float32
+from imgcls_jax.weights import torch_names as t
+from imgcls_jax.weights.catalog import Entry, Preprocessing
+from imgcls_jax.weights.paths import in_order
+
+Size = Literal["small", "base", "large"]
 
 PATCH = 14
 GRID = 37
@@ -31,18 +39,121 @@ class Architecture(NamedTuple):
     heads: int
 
 
-ARCHITECTURES = {
+_ARCHITECTURES: dict[Size, Architecture] = {
     "small": Architecture(384, 12, 6),
     "base": Architecture(768, 12, 12),
     "large": Architecture(1024, 24, 16),
 }
+
+# fmt: off
+_REGISTERED = (
+    "cls_token", "pos_embed", "register_tokens", "patch_embed", "blocks",
+    "norm1", "attn", "qkv", "proj", "ls1", "norm2", "mlp", "fc1", "fc2", "ls2", *heads.REGISTERED,
+)
+# fmt: on
+
+
+class DINOv2(Model):
+    """DINOv2's vision transformer with patches of 14 pixels (Oquab et al. 2023; registers: Darcet et al. 2023)."""
+
+    size: Size
+    """Features and blocks: 384 and 12, 768 and 12, or 1024 and 24."""
+    head: Head
+    """From the features to the logits."""
+    registers: bool = False
+    """Four register tokens."""
+    features: Literal["cls", "cls_patch_mean"] = "cls"
+    """What the head sees: the class token, or it and the mean of the patch tokens, concatenated."""
+    stochastic_depth: Rate = 0.0
+    """Drop rate of every residual branch."""
+
+    def build(
+        self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> "DINOv2Module":
+        """Make the network.
+
+        Raises:
+          UserError: patches of 14 pixels do not fit the images.
+        """
+        return DINOv2Module(
+            self, num_classes=num_classes, channels=channels, image_size=image_size, dtype=dtype, rngs=rngs
+        )
+
+    def torch_rules(self) -> tuple[t.Rule, ...]:
+        """List the names of facebookresearch/dinov2."""
+        return (
+            *t.rules(
+                ("cls_token", "cls_token", t.VALUE),
+                ("pos_embed", "pos_embed", t.VALUE),
+                ("register_tokens", "register_tokens", t.VALUE),
+                ("patch_embed.proj", "patch_embed.proj", t.CONV),
+                ("blocks.{}.norm{}", "blocks.{}.norm{}", t.LAYER_NORM),
+                ("blocks.{}.attn.qkv", "blocks.{}.attn.qkv", t.LINEAR),
+                ("blocks.{}.attn.proj", "blocks.{}.attn.proj", t.LINEAR),
+                ("blocks.{}.ls{}", "blocks.{}.ls{}", t.LAYER_SCALE),
+                ("blocks.{}.mlp.fc{}", "blocks.{}.mlp.fc{}", t.LINEAR),
+                ("norm", "norm", t.LAYER_NORM),
+            ),
+            *heads.torch_rules("head", self.head),
+        )
+
+    def torch_ignores(self, name: str) -> bool:
+        """The token that stood for masked patches in pre-training has no place here."""
+        return name == "mask_token"
+
+    def torch_order(self, paths: Iterable[str]) -> list[str]:
+        """Sort as the original registers."""
+        return in_order(paths, _REGISTERED)
+
+    def stage_of(self, path: str) -> str | None:
+        """A block is a stage, the embeddings another."""
+        found = re.match(r"blocks\.\d+", path)
+        return found[0] if found else None
+
+    @classmethod
+    def architectures(cls) -> dict[str, Model]:
+        """List the sizes, without registers and with them."""
+        return {
+            f"dinov2_vit{size[0]}14{'_reg' if registers else ''}": DINOv2(size, Head(), registers=registers)
+            for registers in (False, True)
+            for size in _ARCHITECTURES
+        }
+
+    @classmethod
+    def published(cls) -> Sequence[Entry]:
+        """List the weights of facebookresearch/dinov2, as its README has them."""
+        return (
+            _published("s", False, 22_056_576, 81.1),
+            _published("b", False, 86_580_480, 84.5),
+            _published("l", False, 304_368_640, 86.3),
+            _published("s", True, 22_058_112, 80.9),
+            _published("b", True, 86_583_552, 84.6),
+            _published("l", True, 304_372_736, 86.7),
+        )
+
+
+def _published(size: str, registers: bool, num_params: int, top1: float) -> Entry:
+    stem = f"dinov2_vit{size}14"
+    return Entry(
+        f"dinov2/vit{size}14_reg" if registers else f"dinov2/vit{size}14",
+        f"{stem}_reg" if registers else stem,
+        f"https://dl.fbaipublicfiles.com/dinov2/{stem}/{stem}_{'reg4_' if registers else ''}pretrain.pth",
+        None,
+        Preprocessing(256, 224, "bicubic"),
+        top1,
+        None,
+        "ImageNet-1K",
+        num_params,
+        head=False,
+        license="Apache-2.0",
+    )
 
 
 class PatchEmbed(nnx.Module):
     """A linear map of each 14×14 patch."""
 
     def __init__(self, channels: int, width: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        self.proj = Conv(channels, width, PATCH, stride=PATCH, dtype=dtype, rngs=rngs)
+        self.proj = Conv2d(channels, width, PATCH, stride=PATCH, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:
         x = self.proj(x)
@@ -76,7 +187,7 @@ class MLP(nnx.Module):
 
 
 class LayerScale(nnx.Module):
-    """A learnt factor a channel (Touvron et al. 2021)."""
+    """A learned factor per channel (Touvron et al. 2021)."""
 
     def __init__(self, width: int):
         self.gamma = nnx.Param(jnp.ones(width))
@@ -102,7 +213,7 @@ class Block(nnx.Module):
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))), rngs)
 
 
-class DINOv2(nnx.Module):
+class DINOv2Module(nnx.Module):
     """Patches → tokens with positions → transformer blocks → layer norm → head.
 
     The class token comes first, then the registers, then the patches row by row. Position embeddings are those of a
@@ -111,7 +222,7 @@ class DINOv2(nnx.Module):
 
     def __init__(
         self,
-        config: cfg.DINOv2,
+        config: DINOv2,
         *,
         num_classes: int,
         channels: int,
@@ -124,7 +235,7 @@ class DINOv2(nnx.Module):
                 f"DINOv2 cuts images into patches of 14×14 pixels, which does not fit data.image_size "
                 f"{image_size[0]}×{image_size[1]}: use multiples of 14, such as 224"
             )
-        width, depth, heads = ARCHITECTURES[config.size]
+        width, depth, heads = _ARCHITECTURES[config.size]
         self.registers = config.registers
         self.with_patches = config.features == "cls_patch_mean"
         self.cls_token = nnx.Param(nnx.initializers.normal(1e-6)(rngs.params(), (1, 1, width)))
@@ -137,7 +248,7 @@ class DINOv2(nnx.Module):
         )
         self.norm = layer_norm(width, dtype=dtype, rngs=rngs)
         features = 2 * width if self.with_patches else width
-        self.head = Head(features, config.head, num_classes=num_classes, dtype=dtype, rngs=rngs)
+        self.head = HeadModule(features, config.head, num_classes=num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b outputs"]:
         return self.stages(x, rngs=rngs)["head"]
@@ -174,8 +285,8 @@ class DINOv2(nnx.Module):
         cls = self.cls_token[...] + positions[:, :1]
         patches = patches + resized.reshape(1, *patches.shape[1:]).astype(patches.dtype)
 
-        def for_batch(token: Float[Array, "1 k d"]) -> Float[Array, "b k d"]:
-            return jnp.broadcast_to(token, (len(patches), *token.shape[1:])).astype(patches.dtype)
+        def for_batch(token: Float[Array | np.ndarray, "1 k d"]) -> Float[Array, "b k d"]:
+            return jnp.broadcast_to(token, (patches.shape[0], *token.shape[1:])).astype(patches.dtype)
 
         registers = [for_batch(self.register_tokens[...])] if self.registers else []
         return jnp.concatenate([for_batch(cls), *registers, patches], axis=1)
@@ -187,7 +298,7 @@ def layer_norm(width: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm
 
 
 def resize_grid(
-    grid: Float[Array, "h w d"], size: tuple[int, int], *, offset: float, antialias: bool
+    grid: Float[Array | np.ndarray, "h w d"], size: tuple[int, int], *, offset: float, antialias: bool
 ) -> Float[Array, "h2 w2 d"]:
     """A bicubic resize, as torch's `interpolate(mode="bicubic", align_corners=False)` in dinov2's
     `interpolate_pos_encoding`.
@@ -195,7 +306,7 @@ def resize_grid(
     `offset` is added to the output size where the scale is computed, not where the samples are counted.
     """
     if grid.shape[:2] == size:
-        return grid
+        return jnp.asarray(grid)
     rows, columns = (
         bicubic_weights(before, after, scale=before / (after + offset), antialias=antialias)
         for before, after in zip(grid.shape[:2], size, strict=True)
@@ -204,21 +315,21 @@ def resize_grid(
 
 
 def bicubic_weights(before: int, after: int, *, scale: float, antialias: bool) -> Float[np.ndarray, "after before"]:
-    """Each output sample as a weighted sum of the input's, at `scale` input samples an output sample.
+    """Each output sample as a weighted sum of the input's, at `scale` input samples per output sample.
 
     torch's kernel has the parameter −0.75, and repeats the edge; with antialiasing it has −0.5, is widened when
-    shrinking, and is renormalised at the edge, as Pillow's.
+    shrinking, and is renormalized at the edge, as Pillow's.
     """
-    centre = scale * (np.arange(after) + 0.5)
+    center = scale * (np.arange(after) + 0.5)
     if not antialias:
-        first = np.floor(centre - 0.5).astype(int)
+        first = np.floor(center - 0.5).astype(int)
         weights = np.zeros((after, before))
         for tap in range(-1, 3):
             index = np.clip(first + tap, 0, before - 1)
-            np.add.at(weights, (np.arange(after), index), _cubic(centre - 0.5 - (first + tap), a=-0.75))
+            np.add.at(weights, (np.arange(after), index), _cubic(center - 0.5 - (first + tap), a=-0.75))
         return weights.astype(np.float32)
     widening = max(scale, 1.0)
-    distance = (np.arange(before) + 0.5 - centre[:, None]) / widening
+    distance = (np.arange(before) + 0.5 - center[:, None]) / widening
     weights = _cubic(distance, a=-0.5)
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 

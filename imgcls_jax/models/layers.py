@@ -11,9 +11,10 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Shaped
 
 from imgcls_jax.config.model import Activation, Init
-from imgcls_jax.models import pooling
-from imgcls_jax.models.conv import conv
-from imgcls_jax.models.init import bias_init, kernel_init
+from imgcls_jax.errors import UserError
+from imgcls_jax.models.initializers import bias_init, kernel_init
+from imgcls_jax.xla import pooling
+from imgcls_jax.xla.conv import conv
 
 
 def at_least_float32(dtype: DTypeLike) -> jnp.dtype:
@@ -40,8 +41,8 @@ def activation(name: Activation, leaky_slope: float = 0.01) -> Callable[[jax.Arr
     return functions[name]
 
 
-class Conv(nnx.Module):
-    """A 2-D convolution with torch's defaults: `padding` zeros on every side, and torch's initialisers.
+class Conv2d(nnx.Module):
+    """A 2-D convolution with torch's defaults: `padding` zeros on every side, and torch's initializers.
 
     Strided convolutions pad both sides alike, unlike "SAME". `kernel` has shape
     [kernel, kernel, in_features / groups, out_features].
@@ -82,7 +83,7 @@ class Conv(nnx.Module):
 def linear(
     in_features: int, out_features: int, *, init: Init = "torch", dtype: DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Linear:
-    """A linear layer with the initialisers of that name. The kernel has shape [in_features, out_features]."""
+    """A linear layer with the named initializers. The kernel has shape [in_features, out_features]."""
     return nnx.Linear(
         in_features,
         out_features,
@@ -99,11 +100,11 @@ class BatchNorm(nnx.Module):
     Two switches, set by `nnx.view(model, use_running_average=…, update_running=…)`, act apart from each other and
     from whether `scale` and `bias` train:
 
-    - `use_running_average`: normalise by the running statistics instead of the batch's;
+    - `use_running_average`: normalize by the running statistics instead of the batch's;
     - `update_running`: move the running statistics towards the batch's.
 
     Training is (False, True), evaluation (True, False). flax's own BatchNorm couples the two and keeps the biased
-    variance; torch normalises by the biased variance but keeps the unbiased one. Statistics are computed in float32,
+    variance; torch normalizes by the biased variance but keeps the unbiased one. Statistics are computed in float32,
     in one pass over the input; the output has the input's dtype. Under `jit` with a sharded batch the statistics are
     those of the global batch.
     """
@@ -127,6 +128,12 @@ class BatchNorm(nnx.Module):
             self.update_running = update_running
 
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        if not self.use_running_average and math.prod(x.shape[:-1]) == 1:
+            raise UserError(
+                "BatchNorm has one value of each channel here (a batch of one image, whose map is 1×1): normalized by "
+                "themselves all of them are 0, and nothing is learned: raise batch_size, lower optim.accumulate, or "
+                "use no BatchNorm there"
+            )
         x32 = x.astype(at_least_float32(x.dtype))
         mean, var = self.mean[...], self.var[...]
         if self.update_running or not self.use_running_average:
@@ -185,11 +192,12 @@ def max_pool(
     `ceil_mode` keeps a last window that hangs over the edge; otherwise the remainder is dropped.
     """
     stride = stride or window
-    pads = []
-    for size in x.shape[1:3]:
+
+    def pads(size: int) -> tuple[int, int]:
         out = pooled_size(size, window, stride=stride, padding=padding, ceil_mode=ceil_mode)
-        pads.append((padding, max((out - 1) * stride + window - size - padding, 0)))
-    return pooling.max_pool(x, window, stride, tuple(pads))
+        return padding, max((out - 1) * stride + window - size - padding, 0)
+
+    return pooling.max_pool(x, window, stride, (pads(x.shape[1]), pads(x.shape[2])))
 
 
 def pooled_size(size: int, window: int, *, stride: int, padding: int = 0, ceil_mode: bool = False) -> int:

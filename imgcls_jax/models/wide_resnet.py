@@ -1,15 +1,79 @@
 """Wide ResNet (Zagoruyko & Komodakis 2016) for small images: pre-activation blocks of two 3×3 convolutions."""
 
+import re
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
+
 import jax
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
+from pydantic import Field
 
-from imgcls_jax.config import model as cfg
+from imgcls_jax.config.model import Head, Model, Positive, Rate
 from imgcls_jax.errors import UserError
-from imgcls_jax.models.head import Head
+from imgcls_jax.models import head as heads
+from imgcls_jax.models.head import HeadModule
 from imgcls_jax.models.layers import BatchNorm, global_average_pool
-from imgcls_jax.models.resnet import conv
+from imgcls_jax.models.residual import conv
+from imgcls_jax.weights import torch_names as t
+from imgcls_jax.weights.paths import in_order
+
+# Pre-activation: each norm comes before its convolution.
+_REGISTERED = ("bn1", "conv1", "bn2", "conv2", "shortcut", "layer1", "layer2", "layer3", *heads.REGISTERED)
+
+
+class WideResNet(Model):
+    """Wide ResNet of Zagoruyko & Komodakis 2016, pre-activation; WRN-28-10 is depth 28, width 10."""
+
+    depth: Annotated[int, Field(ge=10)]
+    """Number of convolutions, 6n + 4."""
+    width: Positive
+    """Multiple of the 16-32-64 channels."""
+    head: Head
+    """From the features to the logits."""
+    dropout: Rate = 0.0
+    """Dropout rate between the two convolutions of a block."""
+    usual_size: ClassVar[int] = 32
+    usual_classes: ClassVar[int] = 10
+
+    def build(
+        self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> "WideResNetModule":
+        """Make the network; every image size from 1×1 up passes.
+
+        Raises:
+          UserError: there is no wide ResNet of that depth.
+        """
+        return WideResNetModule(self, num_classes=num_classes, channels=channels, dtype=dtype, rngs=rngs)
+
+    def torch_rules(self) -> tuple[t.Rule, ...]:
+        """List the names of xternalz/WideResNet-pytorch, which RobustBench's models share."""
+        return (
+            *t.rules(
+                ("conv1", "conv1", t.CONV),
+                ("block{}.layer.{}.bn{}", "layer{}.{}.bn{}", t.BATCH_NORM),
+                ("block{}.layer.{}.conv{}", "layer{}.{}.conv{}", t.CONV),
+                ("block{}.layer.{}.convShortcut", "layer{}.{}.shortcut", t.CONV),
+                ("bn1", "bn1", t.BATCH_NORM),
+            ),
+            *heads.torch_rules("fc", self.head),
+        )
+
+    def torch_order(self, paths: Iterable[str]) -> list[str]:
+        """Sort as the original registers: its last norm comes just before the head."""
+        last = {path.replace("bn1.", "norm.", 1) if path.startswith("bn1.") else path: path for path in paths}
+        return [last[path] for path in in_order(last, _REGISTERED)]
+
+    def stage_of(self, path: str) -> str | None:
+        """A layer is a stage, the stem another."""
+        found = re.match(r"layer\d", path)
+        return found[0] if found else None
+
+    @classmethod
+    def architectures(cls) -> dict[str, Model]:
+        """List the network that the paper recommends."""
+        return {"wrn28_10": WideResNet(28, 10, Head())}
 
 
 class Block(nnx.Module):
@@ -36,27 +100,25 @@ class Block(nnx.Module):
         return branch + (x if self.shortcut is None else self.shortcut(activated))
 
 
-class WideResNet(nnx.Module):
+class WideResNetModule(nnx.Module):
     """A 3×3 stem, three layers of n blocks with 16, 32 and 64 times `width` channels, BN, pooling and a head."""
 
     def __init__(
         self,
-        config: cfg.WideResNet,
+        config: WideResNet,
         *,
         num_classes: int,
         channels: int,
-        image_size: tuple[int, int],
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
-        del image_size  # every size from 1×1 up passes
         if (config.depth - 4) % 6:
             raise UserError(f"model.depth of a wide ResNet is 6n + 4 (10, 16, 22, 28, 40 …), not {config.depth}")
         self.conv1 = conv(channels, 16, 3, dtype=dtype, rngs=rngs)
         in_features = 16
         for stage in range(3):
             features = 16 * 2**stage * config.width
-            layer = nnx.List()
+            layer: nnx.List[Block] = nnx.List()
             for i in range((config.depth - 4) // 6):
                 stride = 2 if stage > 0 and i == 0 else 1
                 layer.append(
@@ -65,7 +127,7 @@ class WideResNet(nnx.Module):
                 in_features = features
             setattr(self, f"layer{stage + 1}", layer)
         self.bn1 = BatchNorm(in_features)
-        self.head = Head(in_features, config.head, num_classes=num_classes, dtype=dtype, rngs=rngs)
+        self.head = HeadModule(in_features, config.head, num_classes=num_classes, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "b outputs"]:
         return self.stages(x, rngs=rngs)["head"]

@@ -1,1 +1,1 @@
-"""Learning-rate schedules, optimisers, averages of parameters, and sharpness-aware minimisation."""
+"""Losses, learning-rate schedules, optimizers, averages of parameters, and sharpness-aware minimization."""

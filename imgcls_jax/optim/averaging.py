@@ -1,12 +1,15 @@
 """Averages of parameters and BatchNorm statistics over the steps (EMA) or epochs (SWA), evaluated in their place."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-Tree = PyTree[Float[Array, "..."]]
+from imgcls_jax import config as c
+
+Tree: TypeAlias = PyTree[Float[Array | np.ndarray, "..."]]
 
 
 class Average(NamedTuple):
@@ -15,18 +18,23 @@ class Average(NamedTuple):
     params: Tree
     stats: Tree
     """BatchNorm's running means and variances."""
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]
     """Updates so far, int32."""
 
 
+def wanted(optim: c.Optim) -> bool:
+    """Tell whether a run keeps an average."""
+    return optim.ema is not None or optim.swa is not None
+
+
 def init(params: Tree, stats: Tree) -> Average:
-    """An average of nothing yet. The arrays are copies, so that both they and the originals can be donated."""
-    copy = jax.tree.map(jnp.copy, (params, stats))
-    return Average(*copy, jnp.zeros((), jnp.int32))
+    """Start an average of nothing. The arrays are copies, so that both they and the originals can be donated."""
+    copies = jax.tree.map(jnp.copy, (params, stats))
+    return Average(copies[0], copies[1], jnp.zeros((), jnp.int32))
 
 
 def update_ema(average: Average, params: Tree, stats: Tree, decay: float) -> Average:
-    """Exponential moving average, after an optimiser step: old · d + new · (1 − d).
+    """Move an exponential moving average after an optimizer step: old · d + new · (1 − d).
 
     d = min(decay, (1 + t) / (10 + t)), t counted from 0: short runs are averaged too (TensorFlow's
     ExponentialMovingAverage with `num_updates`). Call it only for steps that were taken (not for fp16 overflows).
@@ -37,12 +45,12 @@ def update_ema(average: Average, params: Tree, stats: Tree, decay: float) -> Ave
 
 
 def update_swa(average: Average, params: Tree, stats: Tree) -> Average:
-    """Equal average, at the end of an epoch from `SWA.from_epoch` on (Izmailov et al. 2018)."""
+    """Move an equal average at the end of an epoch, from `SWA.from_epoch` on (Izmailov et al. 2018)."""
     return _move(average, params, stats, 1 / (average.count.astype(jnp.float32) + 1))
 
 
 def read(average: Average, params: Tree, stats: Tree) -> tuple[Tree, Tree]:
-    """Parameters and statistics to evaluate: the average, or those given as long as nothing was averaged."""
+    """Return the parameters and statistics to evaluate: the average, or those given as long as nothing was averaged."""
     started = average.count > 0
     return jax.tree.map(
         lambda mean, raw: jnp.where(started, mean, raw), (average.params, average.stats), (params, stats)
@@ -53,4 +61,4 @@ def _move(average: Average, params: Tree, stats: Tree, share: Float[Array, ""]) 
     moved = jax.tree.map(
         lambda mean, new: mean + share * (new - mean), (average.params, average.stats), (params, stats)
     )
-    return Average(*moved, average.count + 1)
+    return Average(moved[0], moved[1], average.count + 1)

@@ -1,7 +1,7 @@
-"""Sharpness-aware minimisation (Foret et al. 2021): the gradient of the worst point near the parameters.
+"""Sharpness-aware minimization (Foret et al. 2021): the gradient of the worst point near the parameters.
 
 The step computes gradients at the parameters, moves up them by `perturb`, computes gradients of the same batch there,
-and hands those to the optimiser at the *unperturbed* parameters.
+and hands those to the optimizer at the *unperturbed* parameters.
 """
 
 import jax
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 def perturb(
     params: PyTree[Float[Array, "..."]], grads: PyTree[Float[Array, "..."]], radius: float
 ) -> PyTree[Float[Array, "..."]]:
-    """Parameters moved by `radius` (in the L2 norm over all parameters) along the gradient.
+    """Move the parameters by `radius` (in the L2 norm over all parameters) along the gradient.
 
     The norm's 1e-12 is the reference implementation's; a zero gradient moves nothing. Gradients must be unscaled.
     """

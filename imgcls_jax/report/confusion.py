@@ -1,49 +1,119 @@
-"""Which classes are taken for which."""
+"""Count and draw which classes are taken for which."""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
-# Numbers are written into the cells of a plot of at most this many classes, and names beside them.
-_MOST_NUMBERED = 20
-_MOST_NAMED = 60
+from imgcls_jax import outputs
+from imgcls_jax.display import figures
+
+# A plot of more classes shows those that are confused most, this many of them.
+_MOST_SHOWN = 100
+_PART = 40
+# Shares below it are left out of the cells, and beyond this number of classes more are, so that a plot stays readable.
+_LEAST_SHARE = 0.005
+_MANY, _LEAST_OF_MANY = 30, 0.05
+
+# Column of predictions that are none of the classes: a network may keep more outputs than there are classes.
+_OTHER = "another output"
 
 
-def matrix(labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int) -> Int[np.ndarray, "k k"]:
-    """Counts: rows are true classes, columns predicted ones."""
-    pairs = np.asarray(labels, np.int64) * classes + np.asarray(predicted, np.int64)
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+def matrix(
+    labels: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], classes: int
+) -> Int[np.ndarray, "k columns"]:
+    """Count the examples of each pair of true class (row) and predicted class (column).
+
+    Where an output is predicted that is none of the classes, a last column counts these.
+    """
+    predicted = np.minimum(np.asarray(predicted, np.int64), classes)
+    columns = classes + bool((predicted == classes).any())
+    pairs = np.asarray(labels, np.int64) * columns + predicted
+    return np.bincount(pairs, minlength=classes * columns).reshape(classes, columns)
 
 
-def write_csv(counts: Int[np.ndarray, "k k"], class_names: Sequence[str], path: Path) -> None:
-    """One line a true class, one column a predicted class."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+def _columns(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str]) -> list[str]:
+    return [*class_names, *[_OTHER] * (counts.shape[1] - len(class_names))]
+
+
+def write_csv(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str], path: Path) -> None:
+    """Write a CSV file of the counts: one line per true class, one column per predicted class."""
+    with outputs.writing(path) as file:
         writer = csv.writer(file)
-        writer.writerow(["true \\ predicted", *class_names])
+        writer.writerow(["true \\ predicted", *_columns(counts, class_names)])
         writer.writerows([name, *row] for name, row in zip(class_names, counts.tolist(), strict=True))
 
 
-def plot(counts: Int[np.ndarray, "k k"], class_names: Sequence[str], path: Path, *, title: str) -> None:
-    """Write a PNG: colour is the share of the true class's examples, numbers are counts."""
-    from matplotlib.figure import Figure  # imported late: it takes half a second
+def most_confused(counts: Int[np.ndarray, "k columns"], limit: int) -> Int[np.ndarray, " shown"]:
+    """Choose at most `limit` classes, of the most frequent confusions in either direction: labels, ascending."""
+    classes = len(counts)
+    wrong = counts[:, :classes] * ~np.eye(classes, dtype=bool)
+    both = np.triu(wrong + wrong.T)
+    chosen: dict[int, None] = {}
+    for pair in np.argsort(-both, axis=None, kind="stable").tolist():
+        added = [label for label in divmod(pair, classes) if label not in chosen]
+        if not both.flat[pair] or len(chosen) + len(added) > limit:
+            break
+        chosen |= dict.fromkeys(added)
+    return np.array(sorted(chosen), np.int64)
 
-    classes = len(class_names)
-    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = min(max(4.5, 0.55 * classes), 14)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+
+def plot(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str], path: Path, *, title: str) -> None:
+    """Write a PNG of the percentages of each true class's examples, with its number of examples and its recall.
+
+    Of more than 100 classes only those that are confused most are shown, their percentages still of all examples.
+    """
+    columns = _columns(counts, class_names)
+    images, right = counts.sum(1), counts.diagonal()
+    shares = counts / np.maximum(images[:, None], 1)
+    names = [f"{name} ({number:,})" for name, number in zip(class_names, images.tolist(), strict=True)]
+    recall = [f"{100 * part / whole:.1f}" if whole else "–" for part, whole in zip(right, images, strict=True)]
+    if len(class_names) > _MOST_SHOWN and len(rows := most_confused(counts, _PART)):
+        title = f"{title}: the {len(rows)} most confused of {len(class_names):,} classes"
+        shares = shares[np.ix_(rows, rows)]
+        columns, names, recall = ([texts[row] for row in rows.tolist()] for texts in (columns, names, recall))
+    elif len(class_names) > _MOST_SHOWN:
+        names, columns, recall = [], [], []  # nothing is confused: a diagonal
+    _draw(shares, names, columns, recall, path, title)
+
+
+def _draw(
+    shares: Float64[np.ndarray, "k columns"],
+    names: Sequence[str],
+    columns: Sequence[str],
+    recall: Sequence[str],
+    path: Path,
+    title: str,
+) -> None:
+    many = len(shares) > _MANY
+    size = 6 if many else 8  # of the text, points
+    side = max(4.0, (0.17 if many else 0.42) * len(shares)) if names else 6.0
+    longest = max((len(name) for name in [*names, *columns]), default=0) * size * 0.6 / 72
+    figure = figures.figure(side + min(longest, 3) + 1.2, side + min(longest, 3) + 0.6)
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    axes.set(xlabel="predicted", ylabel="true", title=title)
-    if classes <= _MOST_NAMED:
-        axes.set_xticks(range(classes), class_names, rotation=90)
-        axes.set_yticks(range(classes), class_names)
-    if classes <= _MOST_NUMBERED:
-        for (row, column), count in np.ndenumerate(counts):
-            if count:
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    figure.savefig(path, dpi=110)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(
+        xlabel="predicted class (cells: % of the true class)",
+        ylabel="true class (images)",
+        title=figures.literal(title),
+    )
+    axes.set_xticks(range(len(columns)), [_short(name) for name in columns], rotation=90, fontsize=size)
+    axes.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=size)
+    if names:
+        right = axes.secondary_yaxis("right")
+        right.set_yticks(range(len(recall)), recall, fontsize=size)
+        right.tick_params(length=0)
+        right.set_ylabel("recall, %")
+    least = _LEAST_OF_MANY if many else _LEAST_SHARE
+    for row, column in np.argwhere(shares >= least).tolist() if names else ():
+        color = "white" if shares[row, column] > 0.5 else "black"
+        number = f"{100 * shares[row, column]:.0f}"
+        axes.text(column, row, number, ha="center", va="center", color=color, fontsize=size - 1 if many else size)
+    figures.save(figure, path, dpi=130)
+
+
+def _short(name: str) -> str:
+    """A name of at most 30 characters; its end stays, which holds the number of images."""
+    return figures.literal(name if len(name) <= 30 else f"{name[:18]}…{name[-11:]}")

@@ -1,31 +1,61 @@
-"""Loss, accuracy and learning rate over the epochs, as one picture."""
+"""Draw the loss, the accuracy and the learning rate of a run over its epochs."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from imgcls_jax.writers import Record
+from imgcls_jax.display import figures
+from imgcls_jax.record.history import Record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLES = {"train": ("--", "tab:blue"), "validation": ("-", "tab:orange")}
 
 
-def plot(history: list[Record], path: Path, *, title: str) -> None:
-    """Write a PNG of three panels to `path`."""
-    import matplotlib  # imported late: it takes half a second
+def draw(history: Sequence[Record], *, title: str, best: int | None = None) -> "Figure":
+    """Draw the curves as a matplotlib figure, which a notebook shows.
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import MaxNLocator
-
+    Args:
+      history: one record per epoch, at least one.
+      title: above the panels.
+      best: index of the best epoch in `history`, which is marked with its accuracy; None: nothing is marked.
+    """
+    figure = figures.figure(11.0, 4.0)
+    loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(3, 3, 1.4))
     epochs = [record["epoch"] + 1 for record in history]
-    figure, (loss, accuracy, rate) = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    for split, style in (("train", "--"), ("validation", "-")):
-        if history[0][split]:
-            loss.plot(epochs, [record[split]["loss"] for record in history], style, label=split, marker=".")
-            accuracy.plot(epochs, [100 * record[split]["top1"] for record in history], style, label=split, marker=".")
-    rate.plot(epochs, [record["learning_rate"] for record in history], marker=".", color="tab:green")
-    for axes, name in ((loss, "loss"), (accuracy, "top-1 accuracy, %"), (rate, "learning rate at the epoch's end")):
-        axes.set(xlabel="epoch", title=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
+    for split, (style, color) in _STYLES.items():
+        if not history[0][split]:
+            continue
+        for axes, metric, factor in ((loss, "loss", 1), (accuracy, "top1", 100)):
+            values = [factor * record[split][metric] for record in history]
+            axes.plot(epochs, values, style, color=color, label=split, marker=".", markersize=4)
+    rate.plot(epochs, [record["learning_rate"] for record in history], color="tab:green", marker=".", markersize=4)
+    figures.label_epochs(loss, title="loss", ylabel="loss")
+    figures.label_epochs(accuracy, title="accuracy", ylabel="top-1 accuracy, %")
+    figures.label_epochs(rate, title="", ylabel="learning rate")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+    rate.tick_params(labelsize=8)
+    if best is not None:
+        _mark(loss, accuracy, history[best])
     loss.legend()
     accuracy.legend()
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    figure.suptitle(figures.literal(title))
+    figures.use_fonts(figure)
+    return figure
+
+
+def _mark(loss: "Axes", accuracy: "Axes", record: Record) -> None:
+    """Mark the best epoch: a line through both panels, a ring around its accuracy, and that as a number."""
+    split = "validation" if record["validation"] else "train"
+    epoch, value = record["epoch"] + 1, 100 * record[split]["top1"]
+    for axes in (loss, accuracy):
+        axes.axvline(epoch, color="gray", linestyle=":", linewidth=1, zorder=0)
+    label = f"best: epoch {epoch}, {value:.2f} %"
+    accuracy.plot(epoch, value, "o", color=_STYLES[split][1], markersize=9, markerfacecolor="none", label=label)
+
+
+def plot(history: Sequence[Record], path: Path, *, title: str, best: int | None = None) -> None:
+    """Write the curves as a PNG to `path`; arguments as for `draw`."""
+    figures.save(draw(history, title=title, best=best), path, dpi=120)

@@ -1,4 +1,4 @@
-"""The kernels of a network's first convolution as one picture."""
+"""Draw the kernels of a network's first convolution as one picture."""
 
 import math
 from collections.abc import Mapping
@@ -9,7 +9,6 @@ from PIL import Image
 
 from imgcls_jax import config as c
 from imgcls_jax.errors import UserError
-from imgcls_jax.weights import paths
 
 # Pixels between two kernels before enlargement, and about how wide a kernel is after it.
 _GAP = 1
@@ -17,18 +16,26 @@ _WIDTH = 48
 
 
 def first_convolution(model: c.Model, params: Mapping[str, np.ndarray]) -> tuple[str, Float[np.ndarray, "h w c n"]]:
-    """Path and kernel of the convolution that sees the image. `params` are all parameters by path."""
-    for path in paths.torch_order(model, params):
+    """Find the convolution that takes the image; return its path and its kernel.
+
+    Args:
+      model: the architecture, which knows the order of its layers.
+      params: all parameters by path.
+
+    Raises:
+      UserError: the model has no convolution.
+    """
+    for path in model.torch_order(params):
         if np.ndim(params[path]) == 4:
             return path, np.asarray(params[path])
     raise UserError("the model has no convolution whose kernels could be shown")
 
 
 def grid(kernel: Float[np.ndarray, "h w c n"], columns: int = 8) -> UInt8[np.ndarray, "H W 3"]:
-    """All n kernels, row by row, on white, enlarged without smoothing.
+    """Draw all n kernels, row by row, on white, enlarged without smoothing.
 
-    The least weight of all kernels is black and the greatest is white, so that kernels compare; a kernel of three input
-    channels is shown in colour, of one in grey.
+    The lowest weight of all kernels is black and the highest is white, so that kernels can be compared. A kernel of
+    three input channels is shown in color, one of a single channel in gray.
     """
     height, width, _, count = kernel.shape
     low, high = float(kernel.min()), float(kernel.max())
@@ -45,5 +52,5 @@ def grid(kernel: Float[np.ndarray, "h w c n"], columns: int = 8) -> UInt8[np.nda
 
 
 def picture(kernel: Float[np.ndarray, "h w c n"], columns: int = 8) -> Image.Image:
-    """`grid` as an image to be saved."""
+    """Draw `grid` as a Pillow image."""
     return Image.fromarray(grid(kernel, columns))

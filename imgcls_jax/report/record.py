@@ -1,42 +1,56 @@
-"""A run's record, read back from its work directory."""
+"""Read the record of a run from its work directory."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from imgcls_jax import config as c
-from imgcls_jax.config import files
+from imgcls_jax.config import io as files
 from imgcls_jax.errors import UserError
-from imgcls_jax.writers import Record
+from imgcls_jax.record import documents, history, strict
+from imgcls_jax.record.documents import EpochRecord, Result
+from imgcls_jax.record.json_files import read_json
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a work directory tells of its run, without the parameters."""
+    """What a work directory says about its run, without the parameters."""
 
     label: str
-    """How tables and plots call the run."""
+    """What tables and plots call the run."""
     workdir: Path
     config: c.Config
-    history: list[Record]
-    """One record an epoch."""
-    result: dict[str, Any] | None
+    history: list[EpochRecord]
+    """One record per epoch."""
+    result: Result | None
     """result.json; None while the run is unfinished."""
 
 
 def read(workdir: Path, label: str | None = None) -> RunRecord:
-    """The record of a run that finished an epoch or more; its label is the config's name unless one is given."""
+    """Read the record of a run.
+
+    Args:
+      workdir: folder of the run.
+      label: what to call it; None: the name of its config.
+
+    Raises:
+      UserError: it is not the folder of a run, no epoch is finished yet, or a file of it is damaged.
+    """
     config = files.restore(workdir / "config.json")
-    epochs = history(workdir)
+    epochs = history.epochs(workdir)
     if not epochs:
         raise UserError(f"{workdir} has no finished epoch yet: train it first")
     return RunRecord(label or config.name, workdir, config, epochs, result(workdir))
 
 
 def read_all(workdirs: Sequence[Path]) -> list[RunRecord]:
-    """The records of several runs under labels that tell them apart: their configs' names, else the folders'."""
+    """Read the records of several runs.
+
+    They are labeled by the names of their configs or, if these are not distinct, by the ends of their paths.
+
+    Raises:
+      UserError: as `read`, or a folder is given twice.
+    """
     resolved = [workdir.resolve() for workdir in workdirs]
     for i, path in enumerate(resolved):
         if path in resolved[:i]:
@@ -50,13 +64,17 @@ def read_all(workdirs: Sequence[Path]) -> list[RunRecord]:
     return [read(workdir, label) for workdir, label in zip(workdirs, labels, strict=True)]
 
 
-def history(workdir: Path) -> list[Record]:
-    """The epochs of metrics.jsonl; none where there is no such file."""
-    path = workdir / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def result(workdir: Path) -> Result | None:
+    """Read result.json; None where the run is unfinished.
 
-
-def result(workdir: Path) -> dict[str, Any] | None:
-    """The document of result.json; None where the run is unfinished."""
+    Raises:
+      UserError: it is damaged, or was written by another version.
+    """
     path = workdir / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    document = read_json(path)
+    documents.check(document, str(path))
+    decoded = strict.decode(document)
+    documents.check_fields(decoded, Result, str(path))
+    return decoded  # type: ignore[return-value]

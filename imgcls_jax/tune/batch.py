@@ -1,55 +1,48 @@
 """The largest batch that fits into the device's memory, and the fastest one.
 
-    python -m imgcls_jax.tune batch --config FILE.py[:VARIANT] [--largest N] [--seconds S] [--out DIR]
-
 Doubles the batch from 32 on, up to --largest and the training set's size. Each size is compiled and its memory
 analysed; one that fits by analysis also runs real training steps (feeding, augmentation, forward, backward,
-optimiser), which are timed. With several phases, that one is tried which trains the most parameters and takes the most
+optimizer), which are timed. With several phases, that one is tried which trains the most parameters and takes the most
 memory. Where the config's own batch does not fit, proposes the `optim.accumulate` that keeps it, after trying that too.
-Writes OUT/batch.json.
 """
 
 import dataclasses
 import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import numpy as np
 
 from imgcls_jax import config as c
-from imgcls_jax import data, feed, flags, runtime
-from imgcls_jax import mesh as meshes
-from imgcls_jax.console import Console, size
+from imgcls_jax import data
 from imgcls_jax.errors import UserError
-from imgcls_jax.metrics import Metrics
 from imgcls_jax.optim.schedules import LearningRate
-from imgcls_jax.run import Run
-from imgcls_jax.state import TrainState
-from imgcls_jax.validate import validate
-from imgcls_jax.workdir import write_json
+from imgcls_jax.parallel import mesh as meshes
+from imgcls_jax.training import feed
+from imgcls_jax.training.experiment import Experiment
+from imgcls_jax.training.memory import config_memory, memory_limit, step_memory
+from imgcls_jax.training.state import TrainState
+from imgcls_jax.training.validate import validate
 
 _SMALLEST = 32
 # Least time for which the steps of one size are timed, seconds.
 _TIMED = 2.0
-# On a CPU no allocation fails: the machine swaps, or kills the process. So this share of what is free is the limit.
-_HOST_SHARE = 0.8
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One batch size, tried out."""
+    """The result of trying one batch size."""
 
     batch_size: int
     accumulate: int
     """Parts into which the batch was split."""
     memory: int | None
-    """Bytes of a device that the compiled step and the images on the device need; None: not even compiled."""
+    """Bytes that the compiled step and the images take on one device; None where it was not even compiled."""
     images_per_second: float | None
-    """Speed of real training steps; None where it does not fit."""
+    """Speed of real training steps; None where the batch does not fit."""
     verdict: str
     """"fits", or how it was found not to."""
 
@@ -60,14 +53,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was tried, and what follows from it."""
+    """All trials, and what follows from them."""
 
     trials: list[Trial]
-    """In the order they were made."""
+    """In the order in which they were made."""
     limit: int
     """Bytes of a device's memory."""
     stopped: str
-    """Why no larger one was tried."""
+    """Why no larger batch was tried."""
     advice: list[str]
     """Sentences for the user."""
 
@@ -78,13 +71,13 @@ class Finding:
 
     @property
     def fastest(self) -> Trial | None:
-        """The whole batch with the most images a second."""
+        """The fastest batch that is not split into parts."""
         whole = (t for t in self.trials if t.fits and t.accumulate == 1)
         return max(whole, key=lambda t: t.images_per_second or 0.0, default=None)
 
 
 class Trials:
-    """Tries batch sizes of one experiment, each in a `Run` of its own."""
+    """Tries batch sizes of one experiment, each in an `Experiment` of its own."""
 
     def __init__(
         self, config: c.Config, dataset: data.Dataset, mesh: jax.sharding.Mesh, report: Callable[[Trial], None]
@@ -97,7 +90,7 @@ class Trials:
     def __call__(self, batch_size: int, accumulate: int = 1) -> Trial:
         """Try one size; a step that runs out of memory is an answer, not an error."""
         trial = self._try(batch_size, accumulate)
-        gc.collect()  # a Run lies in reference cycles, and the next size needs its memory
+        gc.collect()  # an Experiment lies in reference cycles, and the next size needs its memory
         self.made.append(trial)
         self._report(trial)
         return trial
@@ -108,7 +101,7 @@ class Trials:
             run = self._run(batch_size, accumulate)
             epoch = self._hungriest(run)
             train_state, step = run.enter_phase(run.initial_state(), epoch, previous=0)
-            memory = _memory(run, step)
+            memory = step_memory(run, step)
             if memory is not None and memory > self.limit:
                 return Trial(batch_size, accumulate, memory, None, "does not fit, by analysis")
             beside = run.validate, run.test  # resident images of these splits share the memory with the steps
@@ -120,7 +113,7 @@ class Trials:
             return Trial(batch_size, accumulate, memory, None, "does not fit: a real step ran out of memory")
         return Trial(batch_size, accumulate, memory, speed, "fits")
 
-    def _run(self, batch_size: int, accumulate: int) -> Run:
+    def _run(self, batch_size: int, accumulate: int) -> Experiment:
         config = dataclasses.replace(
             self._config,
             batch_size=batch_size,
@@ -128,9 +121,9 @@ class Trials:
         )
         # Some schedules have no meaning in epochs of a step or two, and none matters here.
         constant = LearningRate(np.array([config.optim.schedule.peak], np.float32), steps_per_entry=1)
-        return Run(config, self._dataset, self._mesh, schedule=constant)
+        return Experiment(config, self._dataset, self._mesh, schedule=constant)
 
-    def _hungriest(self, run: Run) -> int:
+    def _hungriest(self, run: Experiment) -> int:
         """First epoch of the phase that needs the most memory: of those that train the most parameters."""
         if self._epoch is None:
             starts = [0, *(epoch for epoch in range(1, run.config.epochs) if run.phase_changes(epoch))]
@@ -186,7 +179,7 @@ def find(
 
 
 def ladder(images: int, *, devices: int, largest: int | None, own: int) -> list[int]:
-    """Batch sizes to try, ascending: powers of two from 32 on and the config's own, as far as the set goes.
+    """List the batch sizes to try, in ascending order: powers of two from 32, and the config's own.
 
     Raises:
       UserError: not one batch can be made.
@@ -203,66 +196,31 @@ def ladder(images: int, *, devices: int, largest: int | None, own: int) -> list[
     return [top // devices * devices]
 
 
-def memory_limit(mesh: jax.sharding.Mesh) -> int:
-    """Bytes that training may take of one device; on a CPU, a share of the host's free memory."""
-    if mesh.local_devices[0].platform != "cpu":
-        return feed.device_memory(mesh)
-    free = [feed.device_memory(mesh) * len(mesh.local_devices)]
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    group = Path("/sys/fs/cgroup")  # of a container, whose limit the machine's memory does not show
-    if (group / "memory.max").exists() and (most := (group / "memory.max").read_text().strip()) != "max":
-        free.append(int(most) - int((group / "memory.current").read_text()))
-    return int(_HOST_SHARE * min(free)) // len(mesh.local_devices)
-
-
-def _memory(run: Run, step: jax.stages.Compiled) -> int | None:
-    """Bytes that a compiled step takes of a device, with the images that lie there for evaluation."""
-    analysis = step.memory_analysis()
-    if analysis is None:
-        return None
-    beside = sum(split.nbytes for split in run.dataset.splits[1:]) if run.resident else 0
-    results = analysis.output_size_in_bytes - analysis.alias_size_in_bytes  # the state is updated in place
-    return analysis.argument_size_in_bytes + results + analysis.temp_size_in_bytes + beside
-
-
-def _phase_memory(run: Run, epoch: int) -> int:
-    _, step = run.enter_phase(run.abstract_state(epoch), epoch, previous=epoch)
-    return _memory(run, step) or 0
+def _phase_memory(run: Experiment, epoch: int) -> int:
+    return config_memory(run, run.config, epoch) or 0
 
 
 def _parameters(train_state: TrainState) -> int:
-    """Number of trained parameters."""
+    """Count the elements of the trained parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(train_state.params))
 
 
-def _images_per_second(run: Run, train_state: TrainState, epoch: int) -> float:
-    dispatches = _dispatches(run, train_state, epoch)
-    _, metrics = next(dispatches)  # the first one also allocates
+def _images_per_second(run: Experiment, train_state: TrainState, epoch: int) -> float:
+    dispatches = feed.endless(run.training, train_state, epoch)
+    metrics, _ = next(dispatches)  # the first one also allocates
     jax.block_until_ready(metrics)
     steps, start = 0, time.perf_counter()
     while (seconds := time.perf_counter() - start) < _TIMED:
-        done, metrics = next(dispatches)
+        metrics, done = next(dispatches)
         jax.block_until_ready(metrics)
         steps += done
     return steps * run.config.batch_size / seconds
 
 
-def _dispatches(run: Run, train_state: TrainState, epoch: int) -> Iterator[tuple[int, Metrics]]:
-    """The steps of each dispatch and the metrics after it, without end."""
-    for number in itertools.count(epoch):
-        before = 0
-        for train_state, metrics, done in run.training.epoch(train_state, number, 0):
-            yield done - before, metrics
-            before = done
-
-
 def _advice(
     config: c.Config, dataset: data.Dataset, mesh: jax.sharding.Mesh, trials: Trials, found: Finding
 ) -> list[str]:
-    """What the trials say about the config's own batch."""
+    """Say what the trials mean for the config's own batch size."""
     own, largest = config.batch_size, found.largest
     if largest is None:
         return ["no batch fits: take a smaller model or image size, bf16, or more devices with mesh.fsdp"]
@@ -279,39 +237,6 @@ def _advice(
         if trials(own, accumulate).fits:
             return [
                 f"to keep batch_size = {own}: --config.optim.accumulate={accumulate}, which was tried too; BatchNorm, "
-                f"if there is any, then normalises parts of {own // accumulate} images"
+                f"if there is any, then normalizes parts of {own // accumulate} images"
             ]
     return [f"batch_size = {own} does not fit in any number of equal parts: lower it to {largest.batch_size}"]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = flags.parser(__doc__)
-    parser.add_argument("--largest", type=int, help="largest batch to try (default: the training set's size)")
-    parser.add_argument("--seconds", type=float, default=300.0, help="begin no larger batch after this (default: 300)")
-    parser.add_argument("--out", type=Path, default=Path("tune"), help="folder of batch.json (default: tune)")
-    options, config = flags.parse(parser, arguments)
-    runtime.setup()
-    console = Console()
-
-    def report(trial: Trial) -> None:
-        speed = f"{trial.images_per_second:,.0f} images/s" if trial.images_per_second else ""
-        console.line(f"{_name(trial):>16}  {size(trial.memory or 0):>10}  {trial.verdict}  {speed}")
-
-    found = find(config, largest=options.largest, seconds=options.seconds, report=report)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_json(options.out / "batch.json", dataclasses.asdict(found))
-    rows = {_name(trial): _row(trial) for trial in found.trials}
-    rows["memory of a device"] = size(found.limit)
-    if found.largest and found.fastest:
-        rows["largest found to fit"] = f"{found.largest.batch_size} (went no further: {found.stopped})"
-        rows["fastest"] = f"{found.fastest.batch_size}: {found.fastest.images_per_second:,.0f} images/s"
-    console.table("batch size", rows | {"advice": "; ".join(found.advice), "file": f"{options.out}/batch.json"})
-
-
-def _name(trial: Trial) -> str:
-    return f"{trial.batch_size}" if trial.accumulate == 1 else f"{trial.batch_size} in {trial.accumulate} parts"
-
-
-def _row(trial: Trial) -> str:
-    memory = "" if trial.memory is None else f"{size(trial.memory)}, "
-    return f"{memory}{trial.images_per_second:,.0f} images/s" if trial.fits else f"{memory}{trial.verdict}"

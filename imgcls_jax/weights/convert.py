@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgcls_jax.config.model import Model
-from imgcls_jax.weights import keys, paths
+from imgcls_jax.weights import paths
 from imgcls_jax.weights.fit import fit
+from imgcls_jax.weights.torch_names import TRACKED
 
 
 def from_torch(
@@ -25,15 +26,15 @@ def from_torch(
     Raises:
       UserError: names every key that has no counterpart, every array of another shape, and everything missing.
     """
-    rules = keys.rules(model)
+    rules = model.torch_rules()
     loaded: dict[str, np.ndarray] = {}
     problems = []
     for name, array in state.items():
-        if keys.ignored(model, name):
+        if name.endswith(f".{TRACKED}") or model.torch_ignores(name):
             continue
         found = next(((path, rule) for rule in rules if (path := rule.path_of(name))), None)
         if found is None:
-            problems.append(f"{name} {array.shape} of the checkpoint has no counterpart in a {model.family} model")
+            problems.append(f"{name} {array.shape} of the checkpoint has no counterpart in a {type(model).__name__}")
             continue
         path, rule = found
         if path in loaded:
@@ -71,14 +72,14 @@ def to_state_dict(params: Mapping, stats: Mapping, model: Model, batches_tracked
       model: the architecture.
       batches_tracked: value for BatchNorm's `num_batches_tracked`, which torch needs only without a momentum.
     """
-    rules = keys.rules(model)
+    rules = model.torch_rules()
     arrays = paths.flatten(params) | paths.flatten(stats)
     state = {}
-    for path in paths.torch_order(model, arrays):
+    for path in model.torch_order(arrays):
         name, rule = next((name, rule) for rule in rules if (name := rule.name_of(path)))
         array = np.asarray(arrays[path])
         state[name] = np.ascontiguousarray(rule.layout.to_torch(array))
         layer, _, leaf = name.rpartition(".")
         if leaf == "running_var":
-            state[f"{layer}.{keys.TRACKED}"] = np.array(batches_tracked, np.int64)
+            state[f"{layer}.{TRACKED}"] = np.array(batches_tracked, np.int64)
     return state

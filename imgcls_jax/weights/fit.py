@@ -6,6 +6,9 @@ from typing import Any
 from imgcls_jax.errors import UserError
 from imgcls_jax.weights import paths
 
+# Lines of one error.
+_SHOWN = 400
+
 
 def fit(
     loaded: Mapping[str, Any],
@@ -40,6 +43,8 @@ def fit(
         if path not in shapes and not paths.matches(path, replace):
             problems.append(f"{path} {tuple(loaded[path].shape)} of the checkpoint has no place in the model")
     if problems:
+        more = [f"… and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        problems = [problem[:300] for problem in problems[:_SHOWN]] + more
         raise UserError(
             "the checkpoint does not fit the model; add what shall start at random to transfer.replace, or choose the "
             "model it was made for:\n  " + "\n  ".join(problems)

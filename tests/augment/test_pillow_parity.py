@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from imgcls_jax.augment import auto, colour, geometry
-from imgcls_jax.augment.geometry import Window
-from imgcls_jax.augment.view import View
+from imgcls_jax.augment import affine, auto_operations, color, crops, flips
+from imgcls_jax.augment.lazy_image import LazyImage
+from imgcls_jax.augment.windows import Window
 
 
 def levels(ours, photos, reference):
@@ -27,16 +27,16 @@ def both(value):
 
 @pytest.mark.parametrize("angle", [9.0, -30.0])
 def test_rotation(image, photos, angle):
-    matrix = geometry.rotation_matrix(both(angle))
-    ours = geometry.warp(image, matrix)
-    inside = np.asarray(geometry.warp(jnp.ones_like(image), matrix)) > 1 - 1e-4
+    matrix = affine.rotation_matrix(both(angle))
+    ours = affine.warp(image, matrix)
+    inside = np.asarray(affine.warp(jnp.ones_like(image), matrix)) > 1 - 1e-4
     difference = levels(ours, photos, lambda x: x.rotate(angle, Image.Resampling.BILINEAR))[inside]
     assert difference.max() < 2 and difference.mean() < 0.8  # Pillow truncates
 
 
 def test_rotation_by_a_right_angle_is_exact():
     square = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
-    turned = geometry.warp(jnp.asarray(square) / 255, geometry.rotation_matrix(jnp.asarray([90.0])))
+    turned = affine.warp(jnp.asarray(square) / 255, affine.rotation_matrix(jnp.asarray([90.0])))
     np.testing.assert_allclose(np.asarray(turned[0]) * 255, np.rot90(square[0]), atol=2e-2)
 
 
@@ -44,7 +44,7 @@ def test_rotation_by_a_right_angle_is_exact():
 def test_resized_crop(image, photos, size):
     window = Window(both(3), both(5), both(24), both(31))
     difference = levels(
-        geometry.resized_crop(View.of(image), window, size).pixels(),
+        crops.resized_crop(LazyImage.of(image), window, size).pixels(),
         photos,
         lambda x: x.crop((5, 3, 36, 27)).resize(size[::-1], Image.Resampling.BILINEAR),
     )
@@ -54,11 +54,11 @@ def test_resized_crop(image, photos, size):
 def test_resized_crop_of_a_padded_flipped_view_then_flipped_and_cropped(image, photos):
     """Nothing is computed between them, so each must act on what the others have left of the view."""
     chosen = jnp.asarray([True, False])
-    view = geometry.mirror(View.of(image), chosen)
-    view = geometry.crop(view, both(0), both(1), (30, 38), padding=4)  # black above and to the left
-    view = geometry.resized_crop(view, Window(both(2), both(0), both(24), both(31)), (20, 27))
-    view = geometry.upside_down(view, ~chosen)
-    view = geometry.centre_crop(view, (16, 21))
+    view = flips.mirror(LazyImage.of(image), chosen)
+    view = crops.crop(view, both(0), both(1), (30, 38), padding=4)  # black above and to the left
+    view = crops.resized_crop(view, Window(both(2), both(0), both(24), both(31)), (20, 27))
+    view = flips.upside_down(view, ~chosen)
+    view = crops.center_crop(view, (16, 21))
 
     def reference(x, i):
         x = ImageOps.expand(ImageOps.mirror(x) if i == 0 else x, 4).crop((1, 0, 39, 30))
@@ -78,9 +78,9 @@ def test_resized_crop_of_a_padded_flipped_view_then_flipped_and_cropped(image, p
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (colour.brightness, ImageEnhance.Brightness),
-        (colour.contrast, ImageEnhance.Contrast),
-        (colour.saturation, ImageEnhance.Color),
+        (color.brightness, ImageEnhance.Brightness),
+        (color.contrast, ImageEnhance.Contrast),
+        (color.saturation, ImageEnhance.Color),
     ],
 )
 def test_enhancements(image, photos, ours, theirs, factor):
@@ -88,16 +88,16 @@ def test_enhancements(image, photos, ours, theirs, factor):
     assert difference.max() < 2 and difference.mean() < 0.8
 
 
-def test_contrast_is_about_the_mean_of_each_images_own_greyscale(image):
+def test_contrast_is_about_the_mean_of_each_images_own_grayscale(image):
     """Not of the batch, not of each channel, not of the brightest pixel: a known fault elsewhere."""
-    flat = np.asarray(colour.contrast(image, both(0.0)))
+    flat = np.asarray(color.contrast(image, both(0.0)))
     for one, photo in zip(flat, np.asarray(image), strict=True):
-        np.testing.assert_allclose(one, (photo @ np.asarray(colour.LUMA)).mean(), atol=1e-5)
+        np.testing.assert_allclose(one, (photo @ np.asarray(color.LUMA)).mean(), atol=1e-5)
     assert abs(flat[0].mean() - flat[1].mean()) > 0.02
 
 
-def test_greyscale(image, photos):
-    difference = levels(colour.greyscale(image), photos, lambda x: x.convert("L"))
+def test_grayscale(image, photos):
+    difference = levels(color.grayscale(image), photos, lambda x: x.convert("L"))
     assert difference.max() < 0.52
 
 
@@ -110,7 +110,7 @@ def test_hue(image, photos, shift):
         h = Image.fromarray((np.asarray(h).astype(int) + round(shift * 255)).astype(np.uint8))
         return Image.merge("HSV", (h, s, v)).convert("RGB")
 
-    assert levels(colour.hue(image, both(shift)), photos, turn).mean() < 2
+    assert levels(color.hue(image, both(shift)), photos, turn).mean() < 2
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,14 @@ def test_hue(image, photos, shift):
     ],
 )
 def test_levels(image, photos, name, magnitude, theirs):
-    steps = auto.Steps(jnp.full((2, 1), auto.KINDS.index(name)), jnp.full((2, 1), float(magnitude)))
+    steps = auto_operations.Steps(
+        jnp.full((2, 1), auto_operations.KINDS.index(name)), jnp.full((2, 1), float(magnitude))
+    )
     tolerance = {"AutoContrast": 1.01, "Sharpness": 2.0}.get(name, 0.01)
-    assert levels(auto.apply(image, steps), photos, theirs).max() < tolerance
+    assert levels(auto_operations.apply(image, steps), photos, theirs).max() < tolerance
 
 
 def test_equalize_leaves_a_uniform_image(image):
-    steps = auto.Steps(jnp.full((1, 1), auto.KINDS.index("Equalize")), jnp.zeros((1, 1)))
+    steps = auto_operations.Steps(jnp.full((1, 1), auto_operations.KINDS.index("Equalize")), jnp.zeros((1, 1)))
     flat = jnp.full((1, 8, 8, 3), 77 / 255)
-    np.testing.assert_allclose(auto.apply(flat, steps), flat, atol=1e-6)
+    np.testing.assert_allclose(auto_operations.apply(flat, steps), flat, atol=1e-6)

@@ -33,7 +33,7 @@ EVERY_OPERATION = (
     c.Affine(20, (0.1, 0.1), (0.8, 1.2), 10, fill=0.5),
     c.Rotation(15, interpolation="nearest"),
     c.ColorJitter(0.4, 0.4, 0.4, 0.2, p=0.8),
-    c.Greyscale(0.5),
+    c.Grayscale(0.5),
     c.GaussianBlur(5),
     c.RandomErasing(1.0, fill="noise"),
     c.Cutout(8),
@@ -72,7 +72,7 @@ def test_phases():
     assert len(augment.phases(same[1:], 4)) == 2 and len(augment.phases(same[:1], 4)) == 1
 
 
-@pytest.mark.parametrize("op", EVERY_OPERATION, ids=lambda op: op.op)
+@pytest.mark.parametrize("op", EVERY_OPERATION, ids=lambda op: op.kind())
 def test_shapes_ranges_and_determinism(op, photos):
     image, label = run((op,), photos)
     assert image.shape == (2, *SIZE, 3) and image.dtype == jnp.float32 and label.shape == (2, 4)
@@ -90,7 +90,9 @@ def test_shapes_ranges_and_determinism(op, photos):
 
 def test_no_operation_is_evaluation(photos):
     image, _ = run((), photos)
-    expected = augment.evaluation(jnp.asarray(photos), **{k: SETTINGS[k] for k in ("image_size", "mean", "std")})
+    expected = augment.prepare_for_evaluation(
+        jnp.asarray(photos), **{k: SETTINGS[k] for k in ("image_size", "mean", "std")}
+    )
     np.testing.assert_allclose(image, expected, atol=1e-6)
 
 
@@ -126,7 +128,7 @@ def test_epochs_of_a_phase_share_one_program(photos):
 
 
 def test_padded_canvas_is_cropped_within_its_content(photos):
-    """A 3:1 original in the middle of a square canvas whose bars are grey: random crops never show the bars."""
+    """A 3:1 original in the middle of a square canvas whose bars are gray: random crops never show the bars."""
     canvas = np.full((16, 30, 30, 3), 128, np.uint8)
     canvas[:, 10:20] = 255
     settings = dict(SETTINGS, mean=(0.0,) * 3, std=(1.0,) * 3, fit="pad")

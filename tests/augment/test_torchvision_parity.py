@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from augment_cases import CASES
 
-from imgcls_jax.augment import auto, colour, erase, geometry
-from imgcls_jax.augment.geometry import Window
-from imgcls_jax.augment.view import View
+from imgcls_jax.augment import affine as affine_maps
+from imgcls_jax.augment import auto_operations, auto_policies, blur, color, crops, erasing
+from imgcls_jax.augment.lazy_image import LazyImage
+from imgcls_jax.augment.windows import Window
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -35,69 +36,71 @@ def windows(params):
 
 def rotate(image, params):
     nearest = params[0].get("nearest", False)
-    matrix = geometry.rotation_matrix(stack(params, "angle"))
-    return geometry.warp(image, matrix, interpolation="nearest" if nearest else "bilinear")
+    matrix = affine_maps.rotation_matrix(stack(params, "angle"))
+    return affine_maps.warp(image, matrix, interpolation="nearest" if nearest else "bilinear")
 
 
 def affine_matrix(params):
     shift, shear = stack(params, "translate"), stack(params, "shear")
     angle, scale = stack(params, "angle"), stack(params, "scale")
-    return geometry.affine_matrix(geometry.Affine(angle, shift[:, 0], shift[:, 1], scale, shear[:, 0], shear[:, 1]))
+    return affine_maps.affine_matrix(
+        affine_maps.AffineParameters(angle, shift[:, 0], shift[:, 1], scale, shear[:, 0], shear[:, 1])
+    )
 
 
 def affine(image, params):
-    return geometry.warp(image, affine_matrix(params))
+    return affine_maps.warp(image, affine_matrix(params))
 
 
 def resized_crop(image, params):
-    return geometry.resized_crop(View.of(image), windows(params), params[0]["size"]).pixels()
+    return crops.resized_crop(LazyImage.of(image), windows(params), params[0]["size"]).pixels()
 
 
 def pad_crop(image, params):
     mode = {"constant": "zero"}.get(params[0]["mode"], params[0]["mode"])
     at = stack(params, "top"), stack(params, "left")
-    return geometry.crop(View.of(image), *at, image.shape[1:3], padding=params[0]["padding"], mode=mode).pixels()
+    return crops.crop(LazyImage.of(image), *at, image.shape[1:3], padding=params[0]["padding"], mode=mode).pixels()
 
 
 def brightness(image, params):
-    return colour.brightness(image, stack(params, "factor"))
+    return color.brightness(image, stack(params, "factor"))
 
 
 def contrast(image, params):
-    return colour.contrast(image, stack(params, "factor"))
+    return color.contrast(image, stack(params, "factor"))
 
 
 def saturation(image, params):
-    return colour.saturation(image, stack(params, "factor"))
+    return color.saturation(image, stack(params, "factor"))
 
 
 def hue(image, params):
-    return colour.hue(image, stack(params, "factor"))
+    return color.hue(image, stack(params, "factor"))
 
 
 def jitter(image, params):
     order = stack(params, "order")
-    return colour.jitter(image, colour.Jitter(order, jnp.take_along_axis(stack(params, "amounts"), order, axis=1)))
+    return color.jitter(image, color.Jitter(order, jnp.take_along_axis(stack(params, "amounts"), order, axis=1)))
 
 
 jitter_float = jitter
 
 
-def greyscale(image, params):
-    return colour.greyscale(image)
+def grayscale(image, params):
+    return color.grayscale(image)
 
 
 def gaussian_blur(image, params):
-    return colour.gaussian_blur(image, stack(params, "sigma"), params[0]["kernel"])
+    return blur.gaussian_blur(image, stack(params, "sigma"), params[0]["kernel"])
 
 
 def erase_(image, params):
-    return erase.erase(image, windows(params), jnp.asarray([255.0, 0.0, 128.0]) / 255)
+    return erasing.erase(image, windows(params), jnp.asarray([255.0, 0.0, 128.0]) / 255)
 
 
 def auto_(image, params):
-    kind = jnp.asarray([[auto.KINDS.index(p["name"])] for p in params])
-    return auto.apply(image, auto.Steps(kind, stack(params, "magnitude")[:, None]))
+    kind = jnp.asarray([[auto_operations.KINDS.index(p["name"])] for p in params])
+    return auto_operations.apply(image, auto_operations.Steps(kind, stack(params, "magnitude")[:, None]))
 
 
 OURS = {**globals(), "erase": erase_, "auto": auto_}
@@ -124,23 +127,23 @@ HALF = dict.fromkeys(
 )
 # torchvision truncates once.
 ONE = dict.fromkeys(
-    ["brightness", "greyscale", "hue", "auto_Brightness", "auto_AutoContrast", "auto_Sharpness"], (1.5, 0.6)
+    ["brightness", "grayscale", "hue", "auto_Brightness", "auto_AutoContrast", "auto_Sharpness"], (1.5, 0.6)
 )
 TOLERANCE = HALF | ONE | {
     "rotation": (0.51, 0.3),  # away from the border, see below
     "affine": (0.51, 0.3),
     "resized_crop_shrunk": (1.01, 0.35),  # torchvision rounds between its two passes
     "resized_crop_enlarged": (1.01, 0.35),
-    **dict.fromkeys(("saturation", "contrast", "auto_Color", "auto_Contrast"), (2.0, 1.0)),  # floors greyscale as well
+    **dict.fromkeys(("saturation", "contrast", "auto_Color", "auto_Contrast"), (2.0, 1.0)),  # floors grayscale as well
     "jitter": (5.0, 1.5),  # four truncations, each of which the next operation may magnify
     "jitter_float": (0.51, 0.3),
 }  # fmt: skip
 
 
 def inside_both(params, shape):
-    """Pixels whose bilinear neighbours all lie inside: torchvision weighs the border's blend with the fill twice."""
-    matrix = affine_matrix(params) if "shear" in params[0] else geometry.rotation_matrix(stack(params, "angle"))
-    return np.asarray(geometry.warp(jnp.ones(shape), matrix)) > 1 - 1e-4
+    """Pixels whose bilinear neighbors all lie inside: torchvision weighs the border's blend with the fill twice."""
+    matrix = affine_matrix(params) if "shear" in params[0] else affine_maps.rotation_matrix(stack(params, "angle"))
+    return np.asarray(affine_maps.warp(jnp.ones(shape), matrix)) > 1 - 1e-4
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -163,13 +166,13 @@ def test_equals_torchvision(case, golden):
 
 def test_whole_batches_at_a_time_equal_torchvision(golden):
     """As on a GPU, where images do not go one by one through the family of their operation."""
-    step = jax.jit(functools.partial(auto._step, interpolation="nearest"))
+    step = jax.jit(functools.partial(auto_operations._step, interpolation="nearest"))
     image = jnp.asarray(golden["photos"], jnp.float32) / 255
     cases = [case for case, (function, _) in CASES.items() if function == "auto"]
-    assert len(cases) >= len(auto.KINDS) - 1
+    assert len(cases) >= len(auto_operations.KINDS) - 1
     for case in cases:
         params = CASES[case][1]
-        kind = jnp.asarray([auto.KINDS.index(p["name"]) for p in params])
+        kind = jnp.asarray([auto_operations.KINDS.index(p["name"]) for p in params])
         difference = np.abs(np.asarray(step(image, kind, stack(params, "magnitude"))) * 255 - golden[f"case/{case}"])
         greatest, mean = TOLERANCE[case]
         assert difference.max() <= greatest and difference.mean() <= mean, case
@@ -183,21 +186,21 @@ def test_goldens_are_torchvisions(golden, torchvision_reference):
 
 
 @pytest.mark.parametrize("name", ["imagenet", "cifar10"])
-def test_learnt_pairs(name, golden):
-    kinds, probabilities, strengths = auto.auto_augment_table(name)
+def test_learned_pairs(name, golden):
+    kinds, probabilities, strengths = auto_policies.auto_augment_table(name)
     for row, pair in enumerate(golden[f"pairs/{name}"]):
         for column, words in enumerate(pair):
             op, probability, strength = words.split()
-            assert auto.KINDS[kinds[row, column]] == op
+            assert auto_operations.KINDS[kinds[row, column]] == op
             assert probabilities[row, column] == np.float32(probability)
             assert strengths[row, column] == int(strength)
 
 
 SPACES = {
-    "AutoAugment": auto.auto_augment_space,
-    "RandAugment": auto.rand_augment_space,
-    "TrivialAugmentWide": lambda size: auto.trivial_augment_space(),
-    "AugMix": auto.aug_mix_space,
+    "AutoAugment": auto_policies.auto_augment_space,
+    "RandAugment": auto_policies.rand_augment_space,
+    "TrivialAugmentWide": lambda size: auto_policies.trivial_augment_space(),
+    "AugMix": auto_policies.aug_mix_space,
 }
 
 
@@ -205,10 +208,10 @@ SPACES = {
 def test_magnitudes(policy, golden):
     space = SPACES[policy]((224, 160))
     theirs = {key.split("/")[2]: key for key in golden if key.startswith(f"space/{policy}/")}
-    ours = {auto.KINDS[kind] for kind in space.kinds}
+    ours = {auto_operations.KINDS[kind] for kind in space.kinds}
     assert (ours - {"Identity"} if policy == "AutoAugment" else ours) == set(theirs)
     for kind, magnitudes, signed in zip(*space, strict=True):
-        name = auto.KINDS[kind]
+        name = auto_operations.KINDS[kind]
         if name not in theirs:
             continue
         expected = golden[theirs[name]]

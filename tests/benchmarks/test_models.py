@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.models import multiply_adds, num_params
-from imgcls_jax.models import MODELS
+from imgcls_jax.models import architectures
 
 
 # torchvision's `_ops` (10⁹) and `num_params` in the metadata of its weights.
@@ -17,5 +17,5 @@ from imgcls_jax.models import MODELS
     ],
 )
 def test_counts_are_those_of_torchvision(name, giga, params):
-    assert round(multiply_adds(MODELS[name], 224, 1000) / 1e9, 3) == giga
-    assert num_params(MODELS[name], 224, 1000) == params
+    assert round(multiply_adds(architectures()[name], 224, 1000) / 1e9, 3) == giga
+    assert num_params(architectures()[name], 224, 1000) == params

@@ -45,6 +45,7 @@ def test_a_missing_gpu_is_no_error(run, monkeypatch, tmp_path, capsys):
 
 def test_a_side_says_what_is_missing(run, monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("IMGCLS_OFFLINE", "1")
     with (
         run.Side("ours:epochs", {"model": "lenet", "batch": 128, "images": "500"}, {}) as side,
         pytest.raises(run.CannotRun, match='^the tfds set "cifar10" is not prepared in '),

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from imgcls_jax.config.data import Arrays, Canvas
+from imgcls_jax.config.data import Canvas
 from imgcls_jax.data import Split, epoch_order, eval_batches, eval_steps, load, train_batches
+from imgcls_jax.data.sources.arrays import Arrays
 from imgcls_jax.errors import UserError
 
 N = 23
@@ -92,5 +93,5 @@ def test_error_of_a_thread_arrives(split, monkeypatch):
 def test_mistakes(split):
     with pytest.raises(UserError, match="^batch_size 24 exceeds the 23 training images: lower it$"):
         train_batches(split, epoch_order(0, 0, N), 24)
-    with pytest.raises(ValueError, match="batch_size 5 is no multiple of the 2 processes"):
+    with pytest.raises(ValueError, match="batch_size 5 is not a multiple of the 2 processes"):
         train_batches(split, epoch_order(0, 0, N), 5, process_count=2)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls_jax.config.data import Arrays, Canvas, Folder
+from imgcls_jax.config.data import Canvas
 from imgcls_jax.data import cache
-from imgcls_jax.data.arrays import open_arrays
 from imgcls_jax.data.cache import make_canvases
-from imgcls_jax.data.folder import open_folder
+from imgcls_jax.data.sources.arrays import Arrays
+from imgcls_jax.data.sources.folder import Folder
 from imgcls_jax.errors import UserError
 
 CANVAS = Canvas(10, 12, fit="stretch")
@@ -29,13 +29,13 @@ class Counter:
     def __init__(self):
         self.calls = []
 
-    def __call__(self, name: str, done: int, total: int) -> None:
-        self.calls.append((name, done, total))
+    def __call__(self, label: str, done: int, total: int | None) -> None:
+        self.calls.append((label, done, total))
 
 
 def canvases(root: Path, folder: Path, limit: int = LARGE, canvas: Canvas = CANVAS, encoding: str = "webp"):
     counter = Counter()
-    examples = open_folder(Folder(str(root))).train
+    examples = Folder(str(root)).open().train
     made = make_canvases(
         examples, canvas, folder=folder, limit=limit, encoding=encoding, workers=2, on_progress=counter
     )
@@ -77,7 +77,7 @@ def photographs_pixels(photographs: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("limit", "storage"),
-    [(LARGE, "cached as they are"), (1, "decoded anew each epoch"), (0, "decoded anew each epoch")],
+    [(LARGE, "cached as they are"), (1, "decoded in every epoch"), (0, "decoded in every epoch")],
 )
 def test_canvases_are_pillows_whether_stored_or_not(pets, tmp_path, limit, storage):
     made, _ = canvases(pets, tmp_path, limit)
@@ -93,7 +93,7 @@ def test_canvases_are_pillows_whether_stored_or_not(pets, tmp_path, limit, stora
 def test_progress_covers_every_image(pets, tmp_path, monkeypatch):
     _, calls = canvases(pets, tmp_path, canvas=Canvas(1024, 1024))  # Two canvases a task.
     assert [done for _, done, _ in calls] == [2, 4, 6, 8, 10]
-    assert {(name, total) for name, _, total in calls} == {("train", 10)}
+    assert {(label, total) for label, _, total in calls} == {("decoding the train images", 10)}
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -122,7 +122,7 @@ def test_more_than_the_limit_as_jpeg(photographs, tmp_path):
 
 def test_encoding_may_be_switched_off(photographs, tmp_path):
     made, _ = canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH, "none")
-    assert made.storage == "decoded anew each epoch"
+    assert made.storage == "decoded in every epoch"
     assert not canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH, "none")[1]
 
 
@@ -143,7 +143,7 @@ def test_damage_that_no_sample_shows_is_found_when_it_is_read(photographs, tmp_p
     made, _ = canvases(photographs, tmp_path, RAW - 1, PHOTOGRAPH)
     with open(entry_of(tmp_path) / "images.bin", "r+b") as file:
         file.write(b"?" * 40)
-    message = f"^the canvas cache {entry_of(tmp_path)} is damaged .image 0: .*: delete this folder; it is made anew$"
+    message = f"^the canvas cache {entry_of(tmp_path)} is damaged .image 0: .*: delete this folder; it is made again$"
     with pytest.raises(UserError, match=message):
         made.read(np.array([3, 0]))
 
@@ -284,7 +284,7 @@ def test_interrupted_while_making_leaves_nothing(pets, tmp_path):
     def interrupt(name: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    examples = open_folder(Folder(str(pets))).train
+    examples = Folder(str(pets)).open().train
     with pytest.raises(KeyboardInterrupt):
         make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, encoding="webp", workers=2, on_progress=interrupt)
     assert [path for path in tmp_path.iterdir() if path.is_dir() and path != pets] == []
@@ -296,14 +296,14 @@ import sys, zlib
 from pathlib import Path
 import jax
 import numpy as np
-from imgcls_jax.config.data import Canvas, Folder
+from imgcls_jax.config.data import Canvas
 from imgcls_jax.data.cache import make_canvases
-from imgcls_jax.data.folder import open_folder
+from imgcls_jax.data.sources.folder import Folder
 pets, folder = map(Path, sys.argv[1:])
 sys.stdin.readline()
 decoded = []
 made = make_canvases(
-    open_folder(Folder(str(pets))).train, Canvas(10, 12, fit="stretch"), folder=folder, limit=2**30,
+    Folder(str(pets)).open().train, Canvas(10, 12, fit="stretch"), folder=folder, limit=2**30,
     encoding="webp", workers=2, on_progress=lambda *counts: decoded.append(counts),
 )
 print(len(decoded), zlib.crc32(made.read(np.arange(10)).data))
@@ -323,7 +323,7 @@ print(len(decoded), zlib.crc32(made.read(np.arange(10)).data))
 def test_unreadable_becomes_black_and_is_named(pets, tmp_path):
     (pets / "train" / "dog" / "1.png").write_bytes(b"nonsense")
     made, _ = canvases(pets, tmp_path)
-    assert made.bad == {7: "not an image in a format that Pillow reads"}
+    assert made.bad == {7: "not a JPEG, PNG, GIF, BMP, WebP, TIFF or PNM image"}
     assert made.read(np.array([7])).max() == 0
 
 
@@ -344,7 +344,9 @@ def test_unreadable_is_tried_again(pets, tmp_path):
 def test_image_that_breaks_after_the_start(pets, tmp_path):
     made, _ = canvases(pets, tmp_path, limit=1)
     (pets / "train" / "cat" / "3.png").unlink()
-    with pytest.raises(UserError, match=r"^train/cat/3.png was readable when the run began and no longer is: FileNotF"):
+    with pytest.raises(
+        UserError, match=r"^train/cat/3.png was readable when the run began and no longer is: there is no such file"
+    ):
         made.read(np.array([0, 3]))
 
 
@@ -367,7 +369,7 @@ def test_full_disk(pets, tmp_path, monkeypatch):
 
 def test_array_of_the_canvas_size_is_used_as_it_is(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 12, 3), np.uint8)
-    examples = open_arrays(Arrays(), {"x_train": pixels, "y_train": np.array([0, 1, 0, 1])}).train
+    examples = Arrays().open({"x_train": pixels, "y_train": np.array([0, 1, 0, 1])}).train
     made = make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, encoding="webp", workers=1)
     assert made.stored is pixels
     assert list(tmp_path.iterdir()) == []
@@ -375,7 +377,7 @@ def test_array_of_the_canvas_size_is_used_as_it_is(tmp_path):
 
 def test_array_of_another_size_is_resized(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 9, 9), np.uint8)
-    examples = open_arrays(Arrays(), {"x_train": pixels, "y_train": np.array([0, 1, 0, 1])}).train
+    examples = Arrays().open({"x_train": pixels, "y_train": np.array([0, 1, 0, 1])}).train
     made = make_canvases(examples, CANVAS, folder=tmp_path, limit=LARGE, encoding="webp", workers=1)
     reference = np.asarray(Image.fromarray(pixels[2]).convert("RGB").resize((12, 10), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(made.read(np.array([2]))[0], reference)

@@ -62,11 +62,13 @@ def test_hash_sees_ids_labels_names_and_order():
 def test_record_is_written_once_and_compared(tmp_path: Path):
     workdir = tmp_path / "run"
     rows = {"train": np.array([0, 2]), "validation": np.array([1])}
-    record(workdir, "abc", rows)
+    record(workdir, "abc012345678", rows)
     with np.load(workdir / "split.npz") as saved:
-        assert str(saved["hash"]) == "abc"
+        assert str(saved["hash"]) == "abc012345678"
         assert saved["validation"].tolist() == [1]
-    record(workdir, "abc", rows)
+    record(workdir, "abc012345678", rows)
     assert [path.name for path in workdir.iterdir()] == ["split.npz"]
-    with pytest.raises(UserError, match=r"data have changed since the run in .*run began \(split hash abc, now xyz\)"):
-        record(workdir, "xyz", rows)
+    with pytest.raises(
+        UserError, match=r"data have changed since the run in .*run began \(split hash abc012345678, now 0123456789ab\)"
+    ):
+        record(workdir, "0123456789ab", rows)

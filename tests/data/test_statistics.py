@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from imgcls_jax.config.data import Arrays, Canvas
+from imgcls_jax.config.data import Canvas
 from imgcls_jax.data import channel_statistics, load, statistics
+from imgcls_jax.data.sources.arrays import Arrays
 
 
 @pytest.mark.parametrize("channels", [1, 3])

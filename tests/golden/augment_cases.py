@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, list[dict]]] = {
         )
         for case in ("jitter", "jitter_float")
     },
-    "greyscale": ("greyscale", [dict(), dict()]),
+    "grayscale": ("grayscale", [dict(), dict()]),
     "gaussian_blur": ("gaussian_blur", [dict(kernel=7, sigma=0.7), dict(kernel=7, sigma=1.9)]),
     "erase": ("erase", [dict(top=3, left=20, height=15, width=9), dict(top=20, left=0, height=9, width=34)]),
     **{

@@ -11,7 +11,7 @@ import torch
 from augment_cases import CASES, SIZE
 from PIL import Image
 
-from imgcls_jax.torch_peer import import_torchvision
+from imgcls_jax.doctor.torch_peer import import_torchvision
 
 import_torchvision()
 
@@ -79,7 +79,7 @@ def jitter_float(x, order, amounts):
     return (jitter(x.float() / 255, order, amounts) * 255).round().to(torch.uint8)
 
 
-def greyscale(x):
+def grayscale(x):
     return F.rgb_to_grayscale(x, num_output_channels=3)
 
 

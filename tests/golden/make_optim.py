@@ -10,7 +10,7 @@ import numpy as np
 
 STEPS = 50
 RATES = [0.01 * (0.4 + (7 * step % 11) / 11) for step in range(STEPS)]
-"""A learning rate a step, not monotonic: it matters where an optimiser multiplies with it."""
+"""A learning rate a step, not monotonic: it matters where an optimizer multiplies with it."""
 
 
 def parameters() -> dict[str, np.ndarray]:
@@ -33,7 +33,7 @@ def gradients() -> list[dict[str, np.ndarray]]:
 
 
 def torch_optimizers() -> dict:
-    """By name, a function from a list of tensors to a torch optimiser. Weight decay acts on every parameter."""
+    """By name, a function from a list of tensors to a torch optimizer. Weight decay acts on every parameter."""
     import torch.optim as o
 
     return {
@@ -68,7 +68,7 @@ def run_torch(build, clip=None) -> dict[str, np.ndarray]:
 
 
 def torch_schedules(unit: int, epochs: int) -> dict:
-    """By name, a function from an optimiser to a scheduler that counts in units (1, or the steps of an epoch)."""
+    """By name, a function from an optimizer to a scheduler that counts in units (1, or the steps of an epoch)."""
     import torch.optim.lr_scheduler as s
 
     def warmed_up(optimizer, after, start=0.1):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from imgcls_jax import torch_peer
+from imgcls_jax.doctor import torch_peer
 
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-HEADS = {"resnet": "fc", "cifar_resnet": "linear", "squeezenet": "classifier.1"}
+HEADS = {"ResNet": "fc", "CifarResNet": "linear", "SqueezeNet": "classifier.1"}
 
 
 def random_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -27,12 +27,12 @@ def random_values(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return (0.1 * draw).astype(np.float32)
 
 
-def torch_name(path: tuple, family: str) -> str:
+def torch_name(path: tuple, kind: str) -> str:
     """("layer1", 0, "conv1", "kernel") → "layer1.0.conv1.weight"."""
     *parts, leaf = map(str, path)
     module = ".".join(parts)
     if module == "head.out":
-        module = HEADS.get(family, module)
+        module = HEADS.get(kind, module)
     return ".".join(filter(None, [module, LEAVES.get(leaf, leaf)]))
 
 
@@ -46,20 +46,20 @@ def to_torch(value: np.ndarray) -> np.ndarray:
     return np.transpose(value, {4: (3, 2, 0, 1), 2: (1, 0)}.get(value.ndim, tuple(range(value.ndim))))
 
 
-def flat(tree: dict, family: str) -> dict[str, np.ndarray]:
+def flat(tree: dict, kind: str) -> dict[str, np.ndarray]:
     """Our pure dict of parameters or statistics as {torch name: array in torch's layout}."""
     return {
-        torch_name(tuple(k.key for k in path), family): to_torch(np.asarray(leaf))
+        torch_name(tuple(k.key for k in path), kind): to_torch(np.asarray(leaf))
         for path, leaf in jax.tree.leaves_with_path(tree)
     }
 
 
-def fill(model: nnx.Module, family: str, dtype=jnp.float32) -> nnx.Module:
+def fill(model: nnx.Module, kind: str, dtype=jnp.float32) -> nnx.Module:
     """The model with `random_values` in place of all parameters and statistics."""
 
     def value(path, leaf):
         shape = jax.eval_shape(to_torch_shape, leaf).shape
-        values = random_values(torch_name(tuple(k.key for k in path), family), shape)
+        values = random_values(torch_name(tuple(k.key for k in path), kind), shape)
         return jnp.asarray(to_ours(values), dtype)
 
     def to_torch_shape(x):
@@ -121,7 +121,7 @@ def torch_run(module, x: np.ndarray, *, train: bool) -> dict[str, dict[str, np.n
     }
 
 
-def our_run(model: nnx.Module, x: np.ndarray, family: str, *, train: bool) -> dict[str, dict[str, np.ndarray]]:
+def our_run(model: nnx.Module, x: np.ndarray, kind: str, *, train: bool) -> dict[str, dict[str, np.ndarray]]:
     """The same for our model, without dropout."""
     view = nnx.view(
         model, raise_if_not_found=False, deterministic=True, use_running_average=not train, update_running=train
@@ -142,8 +142,8 @@ def our_run(model: nnx.Module, x: np.ndarray, family: str, *, train: bool) -> di
     grads, (maps, new_stats) = run(nnx.to_pure_dict(params), nnx.to_pure_dict(stats), x)
     return {
         "stages": {name: np.asarray(value) for name, value in maps.items()},
-        "grads": flat(grads, family),
-        "stats": flat(new_stats, family),
+        "grads": flat(grads, kind),
+        "stats": flat(new_stats, kind),
     }
 
 

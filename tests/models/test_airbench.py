@@ -7,15 +7,14 @@ import pytest
 from flax import nnx
 from model_reference import fill
 
-from imgcls_jax import models
-from imgcls_jax.config.model import Airbench
+from imgcls_jax.config import Airbench
 from imgcls_jax.errors import UserError
 from imgcls_jax.models.airbench import ScaledHead, whitening_kernel
 
 
 def make(widths, image_size):
-    return models.build(
-        Airbench(widths), num_classes=10, channels=3, image_size=image_size, dtype=jnp.float32, rngs=nnx.Rngs(0)
+    return Airbench(widths).build(
+        num_classes=10, channels=3, image_size=image_size, dtype=jnp.float32, rngs=nnx.Rngs(0)
     )
 
 
@@ -72,7 +71,7 @@ def test_forward_and_statistics_match_torch():
         return F.gelu(F.batch_norm(x, mean, var, bias=tensor(layer.bias), training=True, momentum=0.4, eps=1e-12))
 
     images = np.random.default_rng(0).standard_normal((5, 9, 14, 3)).astype(np.float32)
-    kernel = models.computed(Airbench(), lambda pixels: images)["whiten.kernel"]
+    kernel = Airbench().computed_values(lambda pixels: images)["whiten.kernel"]
     model.whiten.kernel[...] = jnp.asarray(kernel)
     x = torch.from_numpy(images.transpose(0, 3, 1, 2))
     x = F.gelu(F.conv2d(x, tensor(model.whiten.kernel), tensor(model.whiten.bias)))

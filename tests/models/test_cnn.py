@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from imgcls_jax.config.model import CNN, Conv, Dense, DINOv2, Head, SqueezeNet, WideResNet
+from imgcls_jax.config import CNN, Conv, Dense, DINOv2, Head, SqueezeNet, WideResNet
 from imgcls_jax.errors import UserError
-from imgcls_jax.models import build
 
 
 def make(config, *, num_classes=10, channels=3, image_size=(32, 32)):
-    return build(
-        config, num_classes=num_classes, channels=channels, image_size=image_size, dtype=jnp.float32, rngs=nnx.Rngs(0)
+    return config.build(
+        num_classes=num_classes, channels=channels, image_size=image_size, dtype=jnp.float32, rngs=nnx.Rngs(0)
     )
 
 

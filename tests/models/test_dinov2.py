@@ -8,8 +8,7 @@ import pytest
 from flax import nnx
 from model_reference import fill, images
 
-from imgcls_jax.config.model import DINOv2, Head
-from imgcls_jax.models import build
+from imgcls_jax.config import DINOv2, Head
 from imgcls_jax.models.dinov2 import resize_grid
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dinov2.npz"
@@ -20,7 +19,7 @@ def test_every_block_matches_transformers(kind, height, width):
     golden = np.load(GOLDEN)
     config = DINOv2("small", Head(), registers=kind == "registers")
     size = (14 * height, 14 * width)
-    model = build(config, num_classes=5, channels=3, image_size=size, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    model = config.build(num_classes=5, channels=3, image_size=size, dtype=jnp.float32, rngs=nnx.Rngs(0))
     model = nnx.view(fill(model, "dinov2"), deterministic=True)
     maps = model.stages(jnp.asarray(images((2, *size, 3))))
     for i, expected in enumerate(golden[f"{kind}_hidden"]):
@@ -31,7 +30,7 @@ def test_every_block_matches_transformers(kind, height, width):
 
 def test_head_sees_class_token_and_mean_of_patches():
     config = DINOv2("small", Head(), registers=True, features="cls_patch_mean")
-    model = build(config, num_classes=5, channels=3, image_size=(28, 28), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    model = config.build(num_classes=5, channels=3, image_size=(28, 28), dtype=jnp.float32, rngs=nnx.Rngs(0))
     maps = nnx.view(model, deterministic=True).stages(jnp.asarray(images((2, 28, 28, 3))))
     norm = np.asarray(maps["norm"])
     assert norm.shape == (2, 1 + 4 + 4, 384)

@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from model_reference import fill, images, our_run, sample
 
-from imgcls_jax.models import MODELS, build
+from imgcls_jax.models import architectures
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "models.npz"
 
@@ -19,9 +19,9 @@ def test_matches_golden_samples(name, mode):
     """Stages to float32's rounding. Gradients and statistics in training: the bound leaves room for a ReLU that flips
     on a rounding error, since the live test in float64 leaves none."""
     golden = np.load(GOLDEN)
-    config = MODELS[name]
-    model = build(config, num_classes=7, channels=3, image_size=(48, 64), dtype=jnp.float32, rngs=nnx.Rngs(0))
-    run = our_run(fill(model, config.family), images((4, 48, 64, 3)), config.family, train=mode == "train")
+    config = architectures()[name]
+    model = config.build(num_classes=7, channels=3, image_size=(48, 64), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    run = our_run(fill(model, config.kind()), images((4, 48, 64, 3)), config.kind(), train=mode == "train")
     tolerance = {"stages": 1e-4, "stats": 1e-4, "grads": 0.03}
     for kind in ("stages", "grads", "stats") if mode == "train" else ("stages",):
         if not run[kind]:  # SqueezeNet has no statistics

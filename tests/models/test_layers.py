@@ -7,15 +7,7 @@ import pytest
 from flax import nnx
 from model_reference import to_ours
 
-from imgcls_jax.models.layers import (
-    BatchNorm,
-    Conv,
-    DropPath,
-    activation,
-    dropout2d,
-    global_average_pool,
-    max_pool,
-)
+from imgcls_jax.models.layers import BatchNorm, Conv2d, DropPath, activation, dropout2d, global_average_pool, max_pool
 
 rng = np.random.default_rng(0)
 
@@ -118,7 +110,7 @@ def test_conv_matches_torch(kernel, stride, groups):
     torch = pytest.importorskip("torch")
     padding = kernel // 2 if stride < 3 else 0
     theirs = torch.nn.Conv2d(4, 6, kernel, stride, padding, groups=groups)
-    ours = Conv(4, 6, kernel, stride=stride, padding=padding, groups=groups, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    ours = Conv2d(4, 6, kernel, stride=stride, padding=padding, groups=groups, dtype=jnp.float32, rngs=nnx.Rngs(0))
     assert ours.kernel[...].shape == to_ours(theirs.weight.detach().numpy()).shape
     ours.kernel[...] = jnp.asarray(to_ours(theirs.weight.detach().numpy()))
     ours.bias[...] = jnp.asarray(theirs.bias.detach().numpy())

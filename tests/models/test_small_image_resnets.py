@@ -6,8 +6,7 @@ import pytest
 from flax import nnx
 from model_reference import error, fill, fill_torch, images, our_run, torch_run
 
-from imgcls_jax.config.model import CifarResNet, Head, WideResNet
-from imgcls_jax.models import build
+from imgcls_jax.config import CifarResNet, Head, WideResNet
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
@@ -94,11 +93,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", ["option A", *(pytest.param(case, marks=pytest.mark.slow) for case in ("option B", "wide"))]
+)
 def test_matches_torch(case):
     config, make_theirs = CASES[case]
     theirs = make_theirs().double()
-    if config.family == "cifar_resnet":
+    if isinstance(config, CifarResNet):
         for stage, width in ((theirs.layer1, 16), (theirs.layer2, 32), (theirs.layer3, 64)):
             stage.append(CifarBlock(width, width, 1, "A").double())
     fill_torch(theirs)
@@ -106,9 +107,9 @@ def test_matches_torch(case):
     for train in (False, True):
         expected = torch_run(theirs, x, train=train)
         with jax.enable_x64(True):
-            model = build(config, num_classes=7, channels=3, image_size=(12, 8), dtype=jnp.float64, rngs=nnx.Rngs(0))
+            model = config.build(num_classes=7, channels=3, image_size=(12, 8), dtype=jnp.float64, rngs=nnx.Rngs(0))
             # Both families' output layer is called `linear` here.
-            actual = our_run(fill(model, "cifar_resnet", jnp.float64), x, "cifar_resnet", train=train)
+            actual = our_run(fill(model, "CifarResNet", jnp.float64), x, "CifarResNet", train=train)
         for stage, value in actual["stages"].items():
             reference = expected["stages"].get("linear" if stage == "head" else stage)
             if reference is not None:

@@ -9,12 +9,12 @@ import pytest
 from flax import nnx
 from model_reference import HEADS, error, fill, fill_torch, images, import_torchvision, our_run, torch_run
 
-from imgcls_jax.config.model import Head, ResNet
-from imgcls_jax.models import MODELS, build
+from imgcls_jax.config import Head, ResNet
+from imgcls_jax.models import architectures
 
 slow = [pytest.mark.slow, pytest.mark.deep]
 NAMES = [
-    "resnet18",
+    pytest.param("resnet18", marks=pytest.mark.slow),  # its stored outputs are in test_golden.py
     pytest.param("resnet34", marks=slow),
     pytest.param("resnet50", marks=slow),
     pytest.param("resnet101", marks=slow),
@@ -35,7 +35,7 @@ def test_matches_torchvision(name, train):
     """Every stage, every parameter's gradient, and every running statistic after the step."""
     torchvision = import_torchvision()
     theirs = getattr(torchvision.models, name)(num_classes=7).double()
-    check(MODELS[name], theirs, train=train)
+    check(architectures()[name], theirs, train=train)
 
 
 @pytest.mark.slow
@@ -56,11 +56,11 @@ def check(config, theirs, *, train):
     x = images((4, 48, 64, 3)).astype("float64")
     expected = torch_run(theirs, x, train=train)
     with jax.enable_x64(True):
-        model = build(config, num_classes=7, channels=3, image_size=(48, 64), dtype=jnp.float64, rngs=nnx.Rngs(0))
-        model = fill(model, config.family, jnp.float64)
-        actual = our_run(model, x, config.family, train=train)
+        model = config.build(num_classes=7, channels=3, image_size=(48, 64), dtype=jnp.float64, rngs=nnx.Rngs(0))
+        model = fill(model, config.kind(), jnp.float64)
+        actual = our_run(model, x, config.kind(), train=train)
 
-    head = "classifier" if config.family == "squeezenet" else HEADS[config.family]
+    head = "classifier" if config.kind() == "SqueezeNet" else HEADS[config.kind()]
     for stage, value in actual["stages"].items():
         if stage != "relu":  # torchvision uses one ReLU many times: its hook saw the last
             reference = expected["stages"][head if stage == "head" else stage].reshape(value.shape)

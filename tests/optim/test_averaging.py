@@ -9,7 +9,7 @@ RAW = {"w": jnp.array([3.0, -1.0])}, {"mean": jnp.array([2.0])}
 
 def sequence(steps: int) -> list[tuple[dict, dict]]:
     random = np.random.RandomState(0)
-    return [({"w": random.randn(2).astype(np.float32)}, {"mean": random.randn(1).astype(np.float32)})
+    return [({"w": jnp.float32(random.randn(2))}, {"mean": jnp.float32(random.randn(1))})
             for _ in range(steps)]  # fmt: skip
 
 

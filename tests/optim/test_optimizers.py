@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from imgcls_jax.config import optim as c
+from imgcls_jax import config as c
 from imgcls_jax.optim import optimizers
 
 
@@ -129,10 +129,10 @@ def test_muon_by_brute_force(reference):
         np.testing.assert_allclose(ours[path], adam[path], atol=1e-6)
 
 
-def test_muon_with_sgd_and_normalised_kernels_by_brute_force(reference):
+def test_muon_with_sgd_and_normalized_kernels_by_brute_force(reference):
     """airbench94_muon: each kernel is scaled to the norm √outputs before its step; the rest follows torch's SGD."""
     sgd = c.SGD(0.85, nesterov=True, weight_decay=0.05)
-    muon = c.Muon(0.6, 3, kernels="convolutions", normalise=True, rest=sgd, rest_learning_rate_scale=2.0)
+    muon = c.Muon(0.6, 3, kernels="convolutions", normalize=True, rest=sgd, rest_learning_rate_scale=2.0)
     ours = run(dataclasses.replace(settings(muon), decay_norm_and_bias=True), reference)
     p, m = reference["parameters"]()["conv.kernel"].astype(np.float64), 0.0
     for t, (rate, grads) in enumerate(zip(reference["RATES"], reference["gradients"](), strict=True), start=1):
@@ -236,6 +236,7 @@ def test_adaptive_clipping_by_brute_force():
     )
     params["conv"]["bias"] *= 1e-6
     grads["out"]["kernel"][:, 0] *= 1e-3
+    params, grads = jax.tree.map(jnp.asarray, (params, grads))
     optimizer = optimizers.build(settings(clip=c.Clip("adaptive", 0.1)), params)
     new, _ = optimizer.update(grads, optimizer.init(params), params, learning_rate=1.0)
     for path, g in flat(grads).items():

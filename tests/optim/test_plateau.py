@@ -1,42 +1,43 @@
 import dataclasses
-import json
 import math
 
 import numpy as np
 import pytest
 
-from imgcls_jax.config import optim as c
-from imgcls_jax.optim import plateau
+from imgcls_jax import config as c
 
 SHAPE = c.ReduceOnPlateau(factor=0.3, patience=4, threshold=1e-2, minimum=1e-4)
+DIRECTIONS = {"loss": False, "top1": True}
+
+
+def factor(shape: c.Shape, values: list[float], *, peak: float = 0.1, warmup: int = 0) -> float:
+    """On the rate after epochs whose validation gave `values`."""
+    history = [{"epoch": epoch, "validation": {shape.metric: value}} for epoch, value in enumerate(values)]
+    schedule = c.Schedule(peak, shape, warmup_epochs=warmup)
+    return shape.adapt(history, schedule=schedule, higher_is_better=DIRECTIONS)
 
 
 @pytest.mark.parametrize(("metric", "mode"), [("loss", "min"), ("top1", "max")])
 def test_equals_torch(metric, mode, reference, golden):
-    schedule = c.Schedule(reference["PEAK"], dataclasses.replace(SHAPE, metric=metric))
+    shape, peak = dataclasses.replace(SHAPE, metric=metric), reference["PEAK"]
     values = reference["plateau_metrics"]()
-    state, rates = plateau.Plateau(schedule.peak), []
-    for epoch, value in enumerate(values if mode == "min" else 5 - values):
-        # Through JSON, as in a checkpoint.
-        state = plateau.Plateau(**json.loads(json.dumps(dataclasses.asdict(state))))
-        state = plateau.observe(state, schedule, float(value), epoch=epoch)
-        rates.append(schedule.peak * plateau.scale(state, schedule))
+    values = (values if mode == "min" else 5 - values).tolist()
+    rates = [peak * factor(shape, values[:count], peak=peak) for count in range(1, len(values) + 1)]
     np.testing.assert_allclose(rates, golden[f"plateau/{mode}"], rtol=1e-12)
     assert len(set(rates)) > 4
 
 
 def test_warmup_does_not_count():
-    schedule = c.Schedule(0.1, dataclasses.replace(SHAPE, patience=0), warmup_epochs=3)
-    state = plateau.Plateau(schedule.peak)
-    for epoch in range(3):
-        state = plateau.observe(state, schedule, 1.0 + epoch, epoch=epoch)
-    assert state == plateau.Plateau(schedule.peak)
-    state = plateau.observe(state, schedule, 5.0, epoch=3)
-    state = plateau.observe(state, schedule, 5.0, epoch=4)
-    assert plateau.scale(state, schedule) == pytest.approx(0.3)
+    shape = dataclasses.replace(SHAPE, patience=0)
+    assert factor(shape, [1.0, 2.0, 3.0], warmup=3) == 1
+    assert factor(shape, [1.0, 2.0, 3.0, 5.0], warmup=3) == 1
+    assert factor(shape, [1.0, 2.0, 3.0, 5.0, 5.0], warmup=3) == pytest.approx(0.3)
 
 
 def test_nan_from_the_start_never_becomes_the_best():
-    schedule = c.Schedule(0.1, SHAPE)
-    state = plateau.observe(plateau.Plateau(0.1), schedule, math.nan, epoch=0)
-    assert (state.best, state.bad_epochs) == (None, 1)
+    shape = dataclasses.replace(SHAPE, patience=1)
+    assert factor(shape, [math.nan]) == 1
+    assert factor(shape, [math.nan, math.nan]) == pytest.approx(0.3)
+    assert (
+        factor(shape, [math.nan, 7.0, 7.0]) == 1
+    )  # 7 is the best so far, and 7 again the first epoch without progress

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgcls_jax.display import figures
 from imgcls_jax.report import comparison
 
 
@@ -22,14 +23,14 @@ def history(top1, *, validation=True):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were made."""
-    figures, make = [], comparison._figure
+    made, make = [], figures.figure
 
     def keep(*size):
-        figures.append(make(*size))
-        return figures[-1]
+        made.append(make(*size))
+        return made[-1]
 
-    monkeypatch.setattr(comparison, "_figure", keep)
-    return figures
+    monkeypatch.setattr(figures, "figure", keep)
+    return made
 
 
 def test_side_by_side(drawn, tmp_path):

@@ -10,10 +10,10 @@ import pytest
 
 from imgcls_jax import config as c
 from imgcls_jax import data
-from imgcls_jax import mesh as meshes
+from imgcls_jax.cli import tune
 from imgcls_jax.errors import UserError
-from imgcls_jax.run import Run
-from imgcls_jax.tune import __main__ as tune
+from imgcls_jax.parallel import mesh as meshes
+from imgcls_jax.training.experiment import Experiment
 from imgcls_jax.tune import batch
 
 
@@ -57,6 +57,7 @@ def test_no_size_to_try():
         batch.ladder(100, devices=8, largest=6, own=16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feed", ["resident", "streamed"])
 def test_every_size_that_fits_is_measured(feed, tiny_config, tiny_arrays):
     config = tiny_config(data=dataclasses.replace(tiny_config().data, feed=feed))
@@ -76,13 +77,14 @@ def test_every_size_that_fits_is_measured(feed, tiny_config, tiny_arrays):
     assert found.stopped == "the training set has 72 images"
     assert found.advice == ["batch_size = 16 of the config fits as a whole"]
     # More than the state and the images, which are the step's arguments; and growing with the batch.
-    run = Run(config, data.load(config.data, arrays=tiny_arrays), meshes.make(config.mesh))
+    run = Experiment(config, data.load(config.data, arrays=tiny_arrays), meshes.make(config.mesh))
     held = sum(leaf.nbytes for leaf in jax.tree.leaves(run.initial_state()))
     held += (72 + 21 + 27) * 192 if feed == "resident" else 16 * 192
     memory = [trial.memory for trial in found.trials]
     assert held < memory[0] < memory[1] < memory[2]
 
 
+@pytest.mark.slow
 def test_out_of_memory_means_it_does_not_fit(monkeypatch, tiny_config, tiny_arrays):
     """Even the first size is too large; the config's own batch is kept by accumulation, which is tried too."""
     monkeypatch.setattr(batch, "_images_per_second", fails_above(16))
@@ -102,6 +104,7 @@ def test_out_of_memory_means_it_does_not_fit(monkeypatch, tiny_config, tiny_arra
     assert "to keep batch_size = 64: --config.optim.accumulate=4" in found.advice[0]
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_by_analysis_is_not_run(monkeypatch, tiny_config, tiny_arrays):
     monkeypatch.setattr(batch, "memory_limit", lambda mesh: 1000)
     monkeypatch.setattr(batch, "_images_per_second", None)
@@ -121,6 +124,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch, tiny_confi
         batch.find(tiny_config(), arrays=tiny_arrays)
 
 
+@pytest.mark.slow
 def test_time_is_up(tiny_config, tiny_arrays):
     found = batch.find(tiny_config(batch_size=64), arrays=tiny_arrays, seconds=0)
     assert [trial.batch_size for trial in found.trials] == [32]
@@ -128,6 +132,7 @@ def test_time_is_up(tiny_config, tiny_arrays):
     assert found.advice == ["batch_size = 64 of the config was not tried: --seconds 0 are over"]
 
 
+@pytest.mark.slow
 def test_a_batch_larger_than_the_set(monkeypatch, tiny_config, tiny_arrays):
     monkeypatch.setattr(batch, "_images_per_second", fails_above(2**40))
     found = batch.find(tiny_config(batch_size=80), arrays=tiny_arrays)
@@ -138,7 +143,7 @@ def test_the_phase_that_trains_the_most_is_tried(tiny_config, tiny_arrays):
     transfer = c.Transfer(freeze=("convs.*",), unfreeze=(c.Unfreeze("convs.*", 1),), allow_frozen_random=True)
     config = tiny_config(transfer=transfer, epochs=3)
     dataset, mesh = data.load(config.data, arrays=tiny_arrays), meshes.make(config.mesh)
-    assert batch.Trials(config, dataset, mesh, print)._hungriest(Run(config, dataset, mesh)) == 1
+    assert batch.Trials(config, dataset, mesh, print)._hungriest(Experiment(config, dataset, mesh)) == 1
 
 
 def test_the_host_s_free_memory_is_shared_by_its_devices():
@@ -147,6 +152,7 @@ def test_the_host_s_free_memory_is_shared_by_its_devices():
     assert eight < one / 4
 
 
+@pytest.mark.slow
 def test_the_command(tiny_config, tiny_arrays, tmp_path, monkeypatch, capsys):
     np.savez(tmp_path / "images.npz", **tiny_arrays)
     (tmp_path / "tiny.py").write_text("from imgcls_jax.tune import _test_config\nget_config = _test_config\n")

@@ -11,17 +11,18 @@ from PIL import Image
 
 from imgcls_jax import config as c
 from imgcls_jax import data
-from imgcls_jax import mesh as meshes
-from imgcls_jax.config import files
+from imgcls_jax.cli import tune
+from imgcls_jax.config import io as files
 from imgcls_jax.errors import UserError
-from imgcls_jax.run import Run
-from imgcls_jax.train import train_and_evaluate
+from imgcls_jax.parallel import mesh as meshes
+from imgcls_jax.training.experiment import Experiment
+from imgcls_jax.training.loop import train
 from imgcls_jax.tune import lr
 
 
 def make_run(config, arrays, schedule=None):
     streamed = dataclasses.replace(config, data=dataclasses.replace(config.data, feed="streamed"))
-    return Run(streamed, data.load(streamed.data, arrays=arrays), meshes.make(config.mesh), schedule=schedule)
+    return Experiment(streamed, data.load(streamed.data, arrays=arrays), meshes.make(config.mesh), schedule=schedule)
 
 
 def with_source(config, path, arrays):
@@ -96,13 +97,17 @@ def test_a_loss_that_never_fell_gives_no_suggestion(steps):
     assert lr.suggest(trace_of(1 + rate, rate)) is None
 
 
-def test_a_run_is_read_and_not_touched(tiny_config, tiny_arrays, tmp_path):
+@pytest.mark.slow
+def test_a_run_is_read_and_not_touched(tiny_config, tiny_arrays, tmp_path, capsys):
     config = with_source(tiny_config(epochs=1), tmp_path / "images.npz", tiny_arrays)
-    train_and_evaluate(config, tmp_path / "run")
+    train(config, tmp_path / "run")
     before = fingerprints(tmp_path / "run")
     arguments = ["--workdir", str(tmp_path / "run"), "--out", str(tmp_path / "out"), "--steps", "30"]
-    lr.main([*arguments, "--lowest=1e-5", "--highest=1"])
+    tune.main(["lr", *arguments, "--lowest=1e-5", "--highest=1"])
     assert fingerprints(tmp_path / "run") == before
+    assert "is finished: the rate is one to train on from its last state with" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
     document = json.loads((tmp_path / "out" / "lr.json").read_text())
     assert len(document["rate"]) == len(document["loss"]) == len(document["smoothed"]) > 10
@@ -117,14 +122,16 @@ def test_a_mistake_is_told(tiny_config, tiny_arrays, tmp_path):
         lr.find(tiny_config(), lowest=1, highest=0.1)
     with pytest.raises(UserError, match=r"--steps 5 are too few .* at least 30"):
         lr.find(tiny_config(), steps=5)
-    with pytest.raises(UserError, match=r"give --config FILE.py, or --workdir"):
-        lr.main([])
-    with pytest.raises(UserError, match="the work directory of a run\\?"):
-        lr.main(["--workdir", str(tmp_path)])
+    with pytest.raises(UserError, match=r"give --workdir RUN, the folder of a run, or --config FILE.py"):
+        tune.main(["lr"])
+    with pytest.raises(UserError, match="is not the folder of a run"):
+        tune.main(["lr", "--workdir", str(tmp_path)])
 
     config = tiny_config()
     (tmp_path / "config.json").write_text(json.dumps(files.document(config)))
     with pytest.raises(UserError, match="has no checkpoint yet: train it first"):
         lr.find(config, workdir=tmp_path, arrays=tiny_arrays)
-    with pytest.raises(UserError, match=r"holds a run of another config \(seed: 0 → 1\): leave --config out"):
-        lr._config(tiny_config(seed=1), tmp_path)
+    with pytest.raises(UserError, match=r"--config.seed=1 cannot change what the checkpoint in .* was made with"):
+        tune.main(["lr", "--workdir", str(tmp_path), "--config.seed=1"])
+    with pytest.raises(UserError, match=r"is a run of another config than .*digits_cnn.py \(.*\): leave --config out"):
+        tune.main(["lr", "--workdir", str(tmp_path), "--config", "configs/digits_cnn.py"])

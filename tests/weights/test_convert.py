@@ -10,7 +10,7 @@ from weights_reference import our_model, random_state
 from imgcls_jax import weights
 from imgcls_jax.config import CNN, CifarResNet, Conv, Dense, Head, ResNet, WideResNet
 from imgcls_jax.errors import UserError
-from imgcls_jax.models import MODELS
+from imgcls_jax.models import architectures
 from imgcls_jax.weights import paths
 
 
@@ -253,7 +253,7 @@ def dinov2_file(registers):
 @pytest.mark.parametrize("registers", [False, True])
 def test_dinov2_files_fit_and_come_back_but_for_the_mask_token(registers):
     name = "dinov2_vits14_reg" if registers else "dinov2_vits14"
-    config, state = MODELS[name], dinov2_file(registers)
+    config, state = architectures()[name], dinov2_file(registers)
     _, params, stats = our_model(config, image_size=(224, 224))
     with pytest.raises(UserError, match=r"head.out.kernel \(384, 7\) is not in the checkpoint"):
         weights.from_torch(state, config, params, stats)
@@ -268,6 +268,7 @@ def test_dinov2_files_fit_and_come_back_but_for_the_mask_token(registers):
 # --- real weights ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "file"), [(20, "resnet20-12fca82f.th"), (56, "resnet56-4bfd9763.th")])
 def test_published_cifar_checkpoints_equal_torch(real_data, depth, file):
     state = weights.read(real_data / "weights" / file)
@@ -278,7 +279,7 @@ def test_published_cifar_checkpoints_equal_torch(real_data, depth, file):
 
 
 def test_airbench_files_fit_without_the_scales_of_their_norms():
-    config, state = MODELS["airbench94"], {"whiten.weight": (24, 3, 2, 2), "whiten.bias": (24,)}
+    config, state = architectures()["airbench94"], {"whiten.weight": (24, 3, 2, 2), "whiten.bias": (24,)}
     for layer, before, after in ((1, 24, 64), (2, 64, 256), (3, 256, 256)):
         state |= {f"layers.{layer}.conv1.weight": (after, before, 3, 3)}
         state |= {f"layers.{layer}.conv2.weight": (after, after, 3, 3)}
@@ -309,7 +310,7 @@ def test_every_problem_is_reported_at_once():
         weights.from_torch(state, config, params, stats)
     assert sorted(str(error.value).splitlines()[1:]) == sorted(
         [
-            "  layer1.0.se.fc.weight (3,) of the checkpoint has no counterpart in a resnet model",
+            "  layer1.0.se.fc.weight (3,) of the checkpoint has no counterpart in a ResNet",
             "  linear.bias (7,) of the checkpoint is head.out.bias, which it has under another name too",
             "  conv1.weight (64, 3) of the checkpoint has not the 4 axes of conv1.kernel",
             "  conv1.kernel is (7, 7, 3, 64) here and (64, 3) in the checkpoint",

@@ -13,16 +13,16 @@ from PIL import Image
 from weights_reference import import_torchvision, our_model
 
 from imgcls_jax import weights
-from imgcls_jax.models import MODELS
-from imgcls_jax.weights.catalogue import CATALOGUE
+from imgcls_jax.models import architectures
+from imgcls_jax.weights import published
 
 
 def classifier(name, file, classes, image_size):
-    """uint8 images [b, h, w, 3] → logits, normalised with ImageNet's statistics."""
-    config = MODELS[name]
+    """uint8 images [b, h, w, 3] → logits, normalized with ImageNet's statistics."""
+    config = architectures()[name]
     graphdef, params, stats = our_model(config, image_size, classes)
     params, stats = weights.to_params(weights.read(file), config, params, stats)
-    entry = next(entry for entry in CATALOGUE.values() if entry.model == name)
+    entry = next(entry for entry in published().values() if entry.model == name)
     mean, std = jnp.array(entry.preprocessing.mean), jnp.array(entry.preprocessing.std)
 
     @jax.jit
@@ -46,7 +46,7 @@ def cifar10_test(real_data):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["akamaster/resnet20.CIFAR10", "akamaster/resnet56.CIFAR10"])
 def test_cifar10_accuracy_is_the_published_one(real_data, cifar10_test, name):
-    entry = CATALOGUE[name]
+    entry = published()[name]
     images, labels = cifar10_test
     logits = classifier(entry.model, real_data / "weights" / entry.file, 10, (32, 32))
     right = sum(int((np.argmax(logits(x), -1) == y).sum()) for x, y in _batches(images, labels))

@@ -13,7 +13,7 @@ from model_reference import import_torchvision
 from imgcls_jax import models, weights
 
 GOLDEN = (("resnet18", "sgd"), ("squeezenet1_1", "adamw"))
-"""Models and optimisers whose values golden/weights.npz has."""
+"""Models and optimizers whose values golden/weights.npz has."""
 
 CLASSES = 7
 SHAPE = (4, 48, 64, 3)
@@ -38,8 +38,8 @@ def our_model(config, image_size=SHAPE[1:3], classes=CLASSES):
     """Graph definition, parameters and statistics (nested dicts), all abstract but for the definition."""
 
     def make():
-        model = models.build(
-            config, num_classes=classes, channels=3, image_size=image_size, dtype=jnp.float32, rngs=nnx.Rngs(0)
+        model = config.build(
+            num_classes=classes, channels=3, image_size=image_size, dtype=jnp.float32, rngs=nnx.Rngs(0)
         )
         return nnx.view(model, raise_if_not_found=False, deterministic=True)
 
@@ -118,7 +118,7 @@ def _moved(before, after):
 @functools.lru_cache(len(GOLDEN))  # two tests look at those; all others together would fill the memory
 def run_ours(name, optimizer_name, steps=3):
     """The same for our model, with `random_state` imported through the key tables, and everything exported again."""
-    config = models.MODELS[name]
+    config = models.architectures()[name]
     graphdef, params, stats = our_model(config)
     shapes = {key: array.shape for key, array in weights.to_state_dict(*_zeros(params, stats), config).items()}
     state = random_state(shapes)

@@ -1,0 +1,36 @@
+"""Draw the pictures of the README and of docs/ from a real run of configs/digits_cnn.py.
+
+    python docs/images/make.py
+
+From the root of the repository. The run is written to runs/digits_cnn, or is already there.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+RUN = "runs/digits_cnn"
+WIDTH = 1000
+
+
+def imgcls(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "imgcls_jax", *arguments], check=True)
+
+
+def shrink(source: Path, name: str) -> None:
+    """Save a picture at most WIDTH pixels wide, in a palette of 64 colors."""
+    picture = Image.open(source).convert("RGB")
+    if picture.width > WIDTH:
+        picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+    picture.quantize(64, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
+
+
+imgcls("train", "--config", "configs/digits_cnn.py", "--workdir", RUN)
+imgcls("preview", "--config", "configs/digits_cnn.py", "--out", "runs/preview", "--images", "4", "--draws", "8")
+imgcls("report", RUN, "--out", "runs/report")
+shrink(min(Path("runs/preview").glob("*.png")), "preview.png")
+shrink(Path(RUN, "curves.png"), "curves.png")
+shrink(next(Path("runs/report").rglob("*confusion*.png")), "confusion.png")

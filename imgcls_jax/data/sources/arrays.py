@@ -1,0 +1,129 @@
+"""In-memory arrays, given from Python or in an .npz file."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from imgcls_jax.config.data import PathText, Source
+from imgcls_jax.data.examples import Examples, Progress, Splits
+from imgcls_jax.errors import UserError, did_you_mean
+
+SPLITS = ("train", "validation", "test")
+KEYS = (*(f"{letter}_{split}" for split in SPLITS for letter in "xy"), "label_names")
+
+
+class Arrays(Source):
+    """In-memory arrays: x_train uint8 [N, H, W, C] or [N, H, W], y_train integers [N], and optionally
+    x_validation, y_validation, x_test, y_test and label_names."""
+
+    path: PathText | None = None
+    """An .npz file that holds these arrays; None: they are given to `train(arrays=…)`."""
+
+    takes_arrays: ClassVar[bool] = True
+
+    def open(self, arrays: Mapping[str, np.ndarray] | None = None, on_progress: Progress | None = None) -> Splits:
+        """Check the arrays of the file, or those given.
+
+        Raises:
+          UserError: a file or key is missing, or an array is of another type, shape or range.
+        """
+        if (self.path is None) == (arrays is None):
+            raise UserError(
+                "an Arrays source needs either a path to an .npz file or arrays given to "
+                "train(arrays=…), " + ("and has neither" if arrays is None else "not both")
+            )
+        if self.path is not None:
+            title, given = f"the file {self.path}", _read_npz(Path(self.path).expanduser())
+        else:
+            title, given = "the data in memory", dict(arrays or {})
+        if "x_train" not in given:
+            raise UserError(f"{title} lacks x_train: {', '.join(KEYS)} are looked for")
+        if arrays is not None and (unknown := sorted(set(given) - set(KEYS))):
+            hint = did_you_mean(unknown[0], KEYS)
+            raise UserError(f'"{unknown[0]}" is not a key of the arrays{hint}: they are {", ".join(KEYS)}')
+
+        pairs = {
+            split: _pair(given, split, title) for split in SPLITS if f"x_{split}" in given or f"y_{split}" in given
+        }
+        most = max(int(labels.max()) for _, labels in pairs.values())
+        class_names = _class_names(given.get("label_names"), most, title)
+        if (train_most := int(pairs["train"][1].max())) < most:
+            raise UserError(
+                f"{title}: label {most} occurs in validation or test, but training labels end at {train_most}"
+            )
+        splits = {name: _examples(name, *pair) for name, pair in pairs.items()}
+        return Splits(splits["train"], splits.get("validation"), splits.get("test"), class_names, title)
+
+    def missing(self) -> str | None:
+        """Return whether the file is there, without reading it."""
+        if self.path is None:
+            return "the arrays are given from Python: this config cannot be run by a command"
+        return None if Path(self.path).expanduser().is_file() else f"there is no file {self.path}"
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise UserError(f"there is no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in KEYS if key in file.files}
+    except Exception as error:  # A damaged or foreign file raises ValueError, BadZipFile, EOFError, AttributeError …
+        raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from error
+
+
+def _pair(
+    given: Mapping[str, np.ndarray], split: str, title: str
+) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
+    for key in (f"x_{split}", f"y_{split}"):
+        if key not in given:
+            raise UserError(f"{title} lacks {key}")
+    images, labels = np.asarray(given[f"x_{split}"]), np.asarray(given[f"y_{split}"])
+    where = f"x_{split} of {title}"
+    if images.dtype != np.uint8:
+        raise UserError(f"{where} must be uint8 with values 0 … 255, not {images.dtype}")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[3] not in (1, 3):
+        raise UserError(
+            f"{where} must have the shape [N, H, W], [N, H, W, 1] or [N, H, W, 3], not {list(images.shape)}"
+            + (": move the channels last" if images.ndim == 4 and images.shape[1] in (1, 3) else "")
+        )
+    if 0 in images.shape:
+        raise UserError(f"{where} is empty: its shape is {list(images.shape)}")
+    where = f"y_{split} of {title}"
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"{where} must be integers, not {labels.dtype}")
+    if labels.shape != images.shape[:1]:
+        raise UserError(f"{where} must have the shape [{len(images)}], one label an image, not {list(labels.shape)}")
+    if labels.min() < 0:
+        raise UserError(f"{where} holds the label {labels.min()}: labels start at 0")
+    if labels.max() > 2**20:
+        raise UserError(f"{where} holds the label {labels.max()}: labels are class numbers 0, 1, 2, …")
+    return images, labels.astype(np.int32)
+
+
+def _class_names(label_names: np.ndarray | None, most: int, title: str) -> tuple[str, ...]:
+    if label_names is None:
+        return tuple(str(i) for i in range(most + 1))
+    names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in np.asarray(label_names).tolist())
+    if len(names) <= most:
+        raise UserError(f"label_names of {title} has {len(names)} names, but label {most} occurs")
+    return names
+
+
+def _examples(name: str, images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, " n"]) -> Examples:
+    def fingerprint() -> str:
+        return f"array {images.shape} {hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}"
+
+    return Examples(
+        name=name,
+        labels=labels,
+        ids=[f"x_{name}[{i}]" for i in range(len(labels))],
+        fingerprint=fingerprint,
+        read=lambda indices: [images[i] for i in indices],
+        pixels=images,
+    )

@@ -1,0 +1,74 @@
+"""Evaluate a model on data whose classes or images are not exactly those it was trained on."""
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from imgcls_jax.data import Dataset, Split
+from imgcls_jax.errors import UserError, did_you_mean
+
+
+def matched(dataset: Dataset, trained: Sequence[str]) -> Dataset:
+    """Return the data set with the labels of the trained classes of the same names.
+
+    Where either side has only numbers for names, as arrays without names do, the numbers are the classes.
+
+    Args:
+      dataset: the images, of all or some of the trained classes in any order.
+      trained: the model's class names, by label.
+
+    Raises:
+      UserError: an image's class is none of the model's.
+    """
+    found = dataset.class_names
+    if tuple(trained) == found:
+        return dataset
+    if _is_numbered(found) or _is_numbered(trained):
+        if len(found) > len(trained):
+            raise UserError(f"the data have {len(found)} classes, but the model was trained on {len(trained)}")
+        labels = np.arange(len(found), dtype=np.int32)
+    else:
+        labels = np.array([_label(name, trained) for name in found], np.int32)
+    splits = {
+        name: None if split is None else _relabeled(split, labels)
+        for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
+    }
+    return dataclasses.replace(dataset, class_names=tuple(trained), **splits)  # type: ignore[arg-type]
+
+
+def notes(dataset: Dataset, split_hash: str | None, *, held_out: bool) -> list[str]:
+    """Return a sentence where validation images may be among those that the model was trained on; else nothing.
+
+    Args:
+      dataset: what is evaluated.
+      split_hash: of the run's own data; None for weights from elsewhere.
+      held_out: whether validation images are a share of the training images.
+    """
+    if split_hash in (None, dataset.split_hash) or dataset.validation is None or not held_out:
+        return []
+    return [
+        f"the images are not those of the run (split {split_hash} there, {dataset.split_hash} here): another share of "
+        "them is held out, so that images it was trained on may be among these validation images"
+    ]
+
+
+def _is_numbered(names: Sequence[str]) -> bool:
+    return all(name == str(number) for number, name in enumerate(names))
+
+
+def _label(name: str, trained: Sequence[str]) -> int:
+    if name not in trained:
+        known = f"{', '.join(trained[:10])}{', …' if len(trained) > 10 else ''}"
+        raise UserError(
+            f'the data have the class "{name}", which the model was not trained on{did_you_mean(name, trained)}: its '
+            f"classes are {known}"
+        )
+    return list(trained).index(name)
+
+
+def _relabeled(split: Split, labels: np.ndarray) -> Split:
+    relabeled = copy.copy(split)
+    relabeled.labels = labels[split.labels]
+    return relabeled

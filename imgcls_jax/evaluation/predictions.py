@@ -1,0 +1,154 @@
+"""What a trained model predicts for a split, as one file from which every figure can be computed again.
+
+predictions_validation.npz and predictions_test.npz in a work directory; `np.load` reads them without this package:
+
+logits       float32 [n, outputs]: one per class, or a single one, for class 1, of a sigmoid head. Averaged test-time
+             views give the logarithm of the averaged probabilities.
+labels       int32 [n]: the class of each image, a row of `class_names`.
+names        str [n]: the file of each image, below the folder of its source, or its record.
+class_names  str [classes]
+split, views str: "validation" or "test"; "center" or the kind of test-time views.
+"""
+
+import functools
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64
+
+from imgcls_jax import outputs
+from imgcls_jax.errors import UserError
+
+_FIELDS = ("logits", "labels", "names", "class_names", "split", "views")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The outputs of a model for every image of a split, in the split's order."""
+
+    logits: Float32[np.ndarray, "n outputs"]
+    labels: Int32[np.ndarray, " n"]
+    names: tuple[str, ...]
+    """File or record of each image."""
+    class_names: tuple[str, ...]
+    """Name of each output: those that are no class of the data are called "output 12"."""
+    split: str
+    """"validation" or "test"."""
+    views: str = "center"
+    """How each image was seen: "center", or a kind of test-time views."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes that can be predicted."""
+        return max(self.logits.shape[1], 2)
+
+    @functools.cached_property
+    def class_logits(self) -> Float64[np.ndarray, "n classes"]:
+        """One logit per class: those of a single sigmoid output z are 0 and z."""
+        logits = self.logits.astype(np.float64)
+        return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
+
+    @functools.cached_property
+    def log_probabilities(self) -> Float64[np.ndarray, "n classes"]:
+        """Natural logarithm of each class's probability."""
+        return log_softmax(self.class_logits)
+
+    @functools.cached_property
+    def probabilities(self) -> Float64[np.ndarray, "n classes"]:
+        """Each class's probability; the rows add up to 1."""
+        return np.exp(self.log_probabilities)
+
+    @functools.cached_property
+    def predicted(self) -> Int64[np.ndarray, " n"]:
+        """The most probable class of each image, the lower of equals."""
+        return self.class_logits.argmax(axis=1)
+
+    @property
+    def right(self) -> Bool[np.ndarray, " n"]:
+        """Whether each image is predicted right."""
+        return self.predicted == self.labels
+
+    @functools.cached_property
+    def _bad(self) -> Bool[np.ndarray, " n"]:
+        # An averaged probability of exactly 0 has the logarithm −∞, which is a valid output beside a finite one.
+        valid = np.isfinite(self.logits) | np.isneginf(self.logits)
+        return ~valid.all(axis=1) | ~np.isfinite(self.logits).any(axis=1)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every image has valid outputs."""
+        return not self._bad.any()
+
+    def check_finite(self) -> None:
+        """Raise UserError where an output is NaN or infinite: no figure of confidence would mean anything."""
+        if not self.is_finite:
+            raise UserError(
+                f"the outputs for {self._bad.sum():,} of {len(self):,} {self.split} images are NaN or infinite, the "
+                f"first is {self.names[int(self._bad.argmax())]}: the network has diverged, or its precision does not "
+                "hold its values"
+            )
+
+
+def named(class_names: tuple[str, ...], outputs: int) -> tuple[str, ...]:
+    """Name every output of a network that may have more of them than there are classes."""
+    return *class_names, *(f"output {label}" for label in range(len(class_names), outputs))
+
+
+def log_softmax(logits: Float64[np.ndarray, "n classes"]) -> Float64[np.ndarray, "n classes"]:
+    """Compute the logarithm of the softmax of each row."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def path_of(workdir: Path, split: str) -> Path:
+    """Return where the predictions of a split are kept."""
+    return workdir / f"predictions_{split}.npz"
+
+
+def save(predictions: Predictions, path: Path) -> None:
+    """Write predictions such that a reader sees the old file or the new one.
+
+    Raises:
+      UserError: the file cannot be written.
+    """
+    with outputs.writing(path, binary=True) as file:
+        np.savez_compressed(
+            file,
+            logits=predictions.logits,
+            labels=predictions.labels,
+            names=np.array(predictions.names, dtype=str),
+            class_names=np.array(predictions.class_names, dtype=str),
+            split=np.array(predictions.split),
+            views=np.array(predictions.views),
+        )
+
+
+def load(path: Path) -> Predictions:
+    """Read predictions.
+
+    Raises:
+      UserError: there is no such file, or it is not one that `save` wrote.
+    """
+    if not path.exists():
+        raise UserError(f"there is no file {path}: `imgcls evaluate --workdir {path.parent}` writes it")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = {name: file[name] for name in _FIELDS}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path} is damaged or no file of predictions ({error}): `imgcls evaluate --workdir {path.parent}` "
+            "writes it again"
+        ) from None
+    return Predictions(
+        found["logits"],
+        found["labels"],
+        tuple(found["names"].tolist()),
+        tuple(found["class_names"].tolist()),
+        str(found["split"]),
+        str(found["views"]),
+    )

@@ -1,0 +1,68 @@
+"""Initial values from elsewhere: a torch or safetensors file, a published checkpoint, or an earlier run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from imgcls_jax import config as c
+from imgcls_jax import weights
+from imgcls_jax.inference import heads, restore
+from imgcls_jax.record import documents
+from imgcls_jax.weights import fit, paths
+
+
+def load(
+    config: c.Config, params: Mapping[str, Any], stats: Mapping[str, Any], class_names: Sequence[str] = ()
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The arrays of `config.transfer.init_from` by parameter path, and notes for the user.
+
+    Args:
+      config: the experiment.
+      params, stats: the model's parameters and BatchNorm statistics, or only their shapes.
+      class_names: by label; a run's outputs are put into their order by name.
+
+    Returns:
+      {path: array} of all parameters and statistics but the replaced ones, None where everything is random; and
+      sentences on where this run departs from how the weights were trained.
+
+    Raises:
+      UserError: there is no such file, name or run, or it does not fit the model.
+    """
+    source = config.transfer.init_from
+    if source is None:
+        return None, []
+    replace = config.transfer.replace
+    if Path(source).is_dir():
+        shapes = {path: tuple(leaf.shape) for tree in (params, stats) for path, leaf in paths.flatten(tree).items()}
+        run = restore.of_run(source)
+        arrays, notes = heads.in_order_of(run, config, class_names, shapes)
+        notes = [*run.notes, *notes]
+        notes += departures(documents.preprocessing(config.data), documents.preprocessing(run.config.data))
+        return fit.fit(arrays, shapes, replace), notes
+    file, entry = weights.resolve(source)
+    loaded = weights.from_torch(weights.read(file), config.model, params, stats, replace)
+    if entry is None:
+        return loaded, []
+    return loaded, departures(documents.preprocessing(config.data), _published(entry.preprocessing))
+
+
+def departures(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """A sentence on what images go through here and did not where the weights come from; none if all is the same."""
+    differ = [f"{name} {ours[name]} (theirs {value})" for name, value in theirs.items() if value != ours[name]]
+    return [f"evaluation images are not those that the loaded weights were made for: {', '.join(differ)}"] * bool(
+        differ
+    )
+
+
+def _published(made_for: weights.Preprocessing) -> dict[str, Any]:
+    """The same of a published checkpoint, in the terms of a config; a resize needs naming only where there is one."""
+    seen = {"image_size": (made_for.crop, made_for.crop), "mean": made_for.mean, "std": made_for.std}
+    if made_for.resize is None:
+        return seen
+    resize = {
+        "canvas": (made_for.resize, made_for.resize),
+        "fit": "crop",
+        "interpolation": made_for.interpolation,
+        "jpeg_decoding": "full",
+    }
+    return resize | seen

@@ -1,0 +1,95 @@
+"""Cross-validation: train a config once for each fold of its training images, and report the mean accuracy."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imgcls_jax import config as c
+from imgcls_jax import outputs
+from imgcls_jax.display import tables
+from imgcls_jax.display.console import percent
+from imgcls_jax.errors import UserError
+from imgcls_jax.record.json_files import write_json
+from imgcls_jax.tune.ablation import repeats, statistics
+
+
+def of_fold(config: c.Config, which: int, count: int) -> c.Config:
+    """Return the config that trains on all folds but one, which validates it."""
+    data = dataclasses.replace(config.data, fold=(which, count), validation_share=0.0)
+    return dataclasses.replace(config, name=f"{config.name}_fold{which}", data=data)
+
+
+def cross_validate(
+    config: c.Config,
+    workdir: Path,
+    *,
+    folds: int = 5,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Train every fold, each in a folder of its own, and write WORKDIR/cv.json and cv.md.
+
+    A fold's accuracy is that of the last epoch on the images held out, which chose nothing in it; the best epoch's
+    would be a little too good. Called again, it goes on where it stopped.
+
+    Args:
+      config: the training; its validation images are the folds.
+      workdir: the folder of all runs.
+      folds: number of folds, 2 or more. Groups (`Data.group_pattern`, `Table.group`) are never divided.
+      arrays: the images, where the source is `Arrays()` without a path.
+      command: how the user called it.
+
+    Returns:
+      What is written to cv.json.
+
+    Raises:
+      UserError: not one fold could be trained.
+    """
+    outcomes = [
+        repeats.train(of_fold(config, k, folds), workdir / f"fold{k}", arrays=arrays, command=command)
+        for k in range(folds)
+    ]
+    results = {k: outcome.result for k, outcome in enumerate(outcomes) if outcome.result is not None}
+    problems = {k: outcome.problem for k, outcome in enumerate(outcomes) if outcome.problem}
+    if not results:
+        raise UserError(f"not one of {folds} folds could be trained: {problems[0]}")
+    last = {k: result["history"][-1]["validation"] for k, result in results.items()}
+    estimate = statistics.estimate([figures["top1"] for figures in last.values()])
+    assert estimate is not None
+    document = {
+        "config": config.name,
+        "score": "validation top-1 accuracy of the last epoch",
+        "folds": {str(k): {name: figures[name] for name in ("top1", "loss", "count")} for k, figures in last.items()},
+        "mean": estimate.mean,
+        "std": estimate.std,
+        "interval_95": estimate.interval,
+        "problems": {str(k): problem for k, problem in problems.items()},
+    }
+    outputs.make_folder(workdir)
+    write_json(workdir / "cv.json", document)
+    outputs.write_text(workdir / "cv.md", _page(config.name, last, estimate, problems, folds))
+    return document
+
+
+def _page(
+    name: str,
+    last: Mapping[int, Mapping[str, Any]],
+    estimate: statistics.Estimate,
+    problems: Mapping[int, str | None],
+    folds: int,
+) -> str:
+    rows = [(str(k), percent(f["top1"]), f"{f['loss']:.4f}", str(f["count"])) for k, f in last.items()]
+    spread = ""
+    if estimate.interval is not None:
+        half = 100 * (estimate.interval[1] - estimate.interval[0]) / 2
+        spread = f" ± {half:.1f} (95 % interval by Student's t; folds share training images, so that it is approximate)"
+    lines = [
+        f"# Cross-validation of {name}, {folds} folds\n",
+        tables.markdown(("fold", "top-1 of the last epoch", "loss", "images"), rows),
+        f"mean {percent(estimate.mean)}{spread}\n",
+        *(f"fold {k} failed: {problem}\n" for k, problem in problems.items()),
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What the features of a frozen network are worth: a linear head and nearest neighbors on them."""

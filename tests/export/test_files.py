@@ -1,0 +1,120 @@
+"""Exported files: what they hold, how they are verified, and what is said of damaged ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from imgcls_jax import Classifier
+from imgcls_jax.cli import app
+from imgcls_jax.errors import UserError
+from imgcls_jax.export import files, standalone
+
+pytest.importorskip("onnxruntime")
+FORMATS = ("onnx", "stablehlo", "torch", "safetensors")
+
+
+@pytest.fixture
+def exported(finished_run):
+    """Return the run's folder with a file of each format in it."""
+    run, _, _ = finished_run
+    classifier = Classifier.load(run)
+    for form in FORMATS:
+        classifier.export(run / f"model{files.SUFFIXES[form]}")
+    return run
+
+
+def test_every_format_keeps_the_model(exported, capsys):
+    """One fixture for all, as it trains."""
+    classifier = Classifier.load(exported)
+    images = np.random.default_rng(1).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    for suffix in (".onnx", ".stablehlo"):
+        probabilities, logits = standalone.load(exported / f"model{suffix}")(images)
+        np.testing.assert_allclose(logits, classifier.logits(images), atol=1e-5)
+        np.testing.assert_allclose(probabilities, classifier.probabilities(images), atol=1e-6)
+    for suffix in (".safetensors", ".pth"):
+        again = Classifier.load(exported / f"model{suffix}")
+        np.testing.assert_array_equal(again.logits(images), classifier.logits(images))
+        assert again.class_names == ("red", "green", "blue")
+    for suffix in files.SUFFIXES.values():
+        about = standalone.document(exported / f"model{suffix}")
+        assert about["class_names"] == ["red", "green", "blue"]
+        assert about["preprocessing"]["mean"] == [0.5, 0.5, 0.5]
+        assert about["model_card"]["config"]["config"]["batch_size"] == 16
+        assert "random values" in about["license"]
+        app.main(["verify", str(exported / f"model{suffix}")])
+        assert "ok: logits within" in capsys.readouterr().out
+    assert "limited_life" in standalone.document(exported / "model.stablehlo")["imgcls_jax"]
+    # All three platforms in one artifact.
+    artifact = jax.export.deserialize(bytearray((exported / "model.stablehlo").read_bytes()))
+    assert artifact.platforms == ("cpu", "cuda", "tpu")
+
+    # The script needs nothing of this package.
+    app.main(["verify", str(exported / "model.onnx"), "--script"])
+    command = [sys.executable, "-I", str(exported / "verify.py"), str(exported / "model.onnx")]
+    blocked = "import sys; sys.modules['imgcls_jax'] = sys.modules['jax'] = None; sys.argv = sys.argv[1:]; "
+    blocked += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", blocked, *command[2:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ok: logits within" in done.stdout
+
+    _check_damage(exported)
+    _check_figures(exported, capsys)
+
+
+def _check_damage(folder: Path) -> None:
+    """A byte that is changed, an end that is missing, a stranger: one sentence each."""
+    for suffix in files.SUFFIXES.values():
+        whole = (folder / f"model{suffix}").read_bytes()
+        changed = bytearray(whole)
+        changed[len(whole) // 2] ^= 1
+        broken = folder / f"broken{suffix}"
+        if standalone.beside(folder / f"model{suffix}").exists():
+            standalone.beside(broken).write_bytes(standalone.beside(folder / f"model{suffix}").read_bytes())
+        for data, sentence in (
+            (bytes(changed), "has changed since imgcls export wrote it"),
+            (whole[: len(whole) // 2], r"is cut short|has changed"),
+            (b"", r"is cut short|has changed"),
+        ):
+            broken.write_bytes(data)
+            with pytest.raises(UserError, match=sentence):
+                app.main(["verify", str(broken)])
+    (folder / "other.onnx").write_bytes(b"a file of another program")
+    for name, sentence in (
+        ("other.onnx", "was not written by imgcls export"),
+        ("absent.onnx", "cannot be read"),
+        ("config.json", "is no exported model"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            app.main(["verify", str(folder / name)])
+
+
+def _check_figures(folder: Path, capsys) -> None:
+    """A file whose weights are others, and whose checksum was made anew: the figure that differs is named."""
+    data, beside = (folder / "model.pth").read_bytes(), standalone.beside(folder / "model.pth")
+    about = json.loads(beside.read_text())
+    about["golden"]["probabilities"][1][2] += 0.01
+    del about[standalone.SEAL]
+    files._write_beside(folder / "model.pth", data, about)
+    with pytest.raises(SystemExit) as stopped:
+        app.main(["verify", str(folder / "model.pth")])
+    assert stopped.value.code == 1
+    assert "differs: image 2 in a batch of 3, blue: probability" in capsys.readouterr().out
+
+
+def test_mistakes_are_one_sentence(tmp_path):
+    run = tmp_path
+    with pytest.raises(UserError, match=r"one of \.onnx, \.stablehlo, \.pth, \.safetensors"):
+        files.format_of("model.tflite")
+    for arguments, sentence in (
+        ([str(run)], "--to FORMAT or --out FILE"),
+        (["nowhere", "--to", "onnx"], "is no folder of a run"),
+        ([str(run), "--to", "onnx", "--out", "model.pth"], r"the ending of a onnx file is \.onnx"),
+        ([str(run), "--to", "tflite"], "invalid choice"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            app.main(["export", *arguments])

@@ -1,0 +1,34 @@
+"""Cross-validation: every image is held out once, and the mean is that of the folds' own records."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from imgcls_jax.errors import UserError
+from imgcls_jax.tune import cv
+
+
+@pytest.mark.slow
+def test_folds_mean_and_interval(tiny_config, tiny_arrays, tmp_path):
+    arrays = {name: array for name, array in tiny_arrays.items() if not name.endswith(("validation", "test"))}
+    config = tiny_config(epochs=1)
+    document = cv.cross_validate(config, tmp_path / "cv", folds=2, arrays=arrays)
+    held = []
+    for k in range(2):
+        epoch = json.loads((tmp_path / "cv" / f"fold{k}" / "metrics.jsonl").read_text().splitlines()[-1])
+        assert document["folds"][str(k)]["top1"] == epoch["validation"]["top1"]
+        with np.load(tmp_path / "cv" / f"fold{k}" / "split.npz") as split:
+            held += split["validation"].tolist()
+    assert sorted(held) == list(range(72))
+    scores = [fold["top1"] for fold in document["folds"].values()]
+    interval = scipy.stats.t.interval(0.95, 1, np.mean(scores), scipy.stats.sem(scores))
+    np.testing.assert_allclose((document["mean"], *document["interval_95"]), (np.mean(scores), *interval))
+    assert "| 0 " in (tmp_path / "cv" / "cv.md").read_text()
+    assert cv.cross_validate(config, tmp_path / "cv", folds=2, arrays=arrays) == document  # nothing is trained again
+
+
+def test_data_with_a_validation_split_have_no_folds(tiny_config, tiny_arrays, tmp_path):
+    with pytest.raises(UserError, match="not one of 2 folds could be trained: .* has a validation split of its own"):
+        cv.cross_validate(tiny_config(), tmp_path / "cv", folds=2, arrays=tiny_arrays)
