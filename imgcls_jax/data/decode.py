@@ -57,7 +57,7 @@ def decode(
 ) -> Decoded:
     """Decode the first frame of an image, upright, as 8-bit grayscale or RGB.
 
-    Files are JPEG, PNG, GIF, BMP, WebP, TIFF or PNM, by their content; no other parser is started.
+    Files are of `image_formats.FORMATS`, by their content; no other parser is started.
 
     - EXIF orientation is applied.
     - Grayscale of 12 and 16 bits keeps its range: 65535 becomes 255 (Pillow's own conversion clips at 255), or 0 in

@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
-)
-"""Files with other suffixes are not images; case does not matter."""
+from imgcls_jax.data.image_formats import SUFFIXES
 
 # What operating systems and storage leave in folders: copies, thumbnails and deleted files.
 _SYSTEM = frozenset(("__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir"))

@@ -2,6 +2,7 @@
 which start programs."""
 
 import contextlib
+import importlib
 import io
 import struct
 import threading
@@ -19,19 +20,58 @@ from PIL import (
     WebPImagePlugin,
 )
 
-FORMATS = tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        GifImagePlugin.GifImageFile,
-        BmpImagePlugin.BmpImageFile,
-        WebPImagePlugin.WebPImageFile,
-        TiffImagePlugin.TiffImageFile,
-        PpmImagePlugin.PpmImageFile,
-    )
-)
+
+def _reads_avif() -> bool:
+    """Register Pillow's own plugin for AVIF, which it has from 11.3 on, and not in every build."""
+    try:
+        plugin = importlib.import_module("PIL.AvifImagePlugin")
+    except ImportError:
+        return False
+    return plugin.SUPPORTED
+
+
+def _reads_heif() -> bool:
+    """Register the plugin for HEIF of a package of its own, if one is installed."""
+    for name in ("pi_heif", "pillow_heif"):
+        try:
+            importlib.import_module(name).register_heif_opener()
+        except ImportError:
+            continue
+        return True
+    return False
+
+
+# Each format has Pillow's name, and the suffixes of its files.
+_SUFFIXES = {
+    JpegImagePlugin.JpegImageFile.format: (".jpg", ".jpeg", ".jpe", ".jfif"),
+    PngImagePlugin.PngImageFile.format: (".png",),
+    GifImagePlugin.GifImageFile.format: (".gif",),
+    BmpImagePlugin.BmpImageFile.format: (".bmp",),
+    WebPImagePlugin.WebPImageFile.format: (".webp",),
+    TiffImagePlugin.TiffImageFile.format: (".tif", ".tiff"),
+    PpmImagePlugin.PpmImageFile.format: (".ppm", ".pgm", ".pbm"),
+}
+if _reads_avif():
+    _SUFFIXES["AVIF"] = (".avif",)
+if _reads_heif():
+    _SUFFIXES["HEIF"] = (".heic", ".heif")
+
+FORMATS = tuple(_SUFFIXES)
 """Pillow's names of the formats that are read. Importing the plugins registers them."""
+
+SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+"""Files with other suffixes are not images; case does not matter."""
+
+_names = [{"PPM": "PNM", "WEBP": "WebP", "HEIF": "HEIC"}.get(name, name) for name in FORMATS]
+KNOWN = f"{', '.join(_names[:-1])} or {_names[-1]}"
+"""The formats that are read, for messages."""
+
+REMEDIES = {
+    ".heic": "pip install pi-heif, or convert them to JPEG",
+    ".heif": "pip install pi-heif, or convert them to JPEG",
+    ".avif": "pip install 'pillow>=11.3', or convert them to JPEG",
+}
+"""What to do about files of these suffixes where they are not among `SUFFIXES`."""
 
 # How other files begin that are often met under an image's name.
 _OTHERS = {
@@ -157,8 +197,10 @@ def with_black_as_zero(content: bytes) -> bytes | None:
 def _unknown(content: bytes) -> str:
     text = content[:64].lstrip().lower()
     if content[4:8] == b"ftyp":
-        what = f"a file of the kind {content[8:12].decode('latin-1').strip()} (HEIC, AVIF or a film)"
+        kind = content[8:12].decode("latin-1").strip()
+        remedy = REMEDIES[".avif" if kind in ("avif", "avis") else ".heic"].partition(",")[0]
+        what = f"a file of the kind {kind} (HEIC, AVIF or a film; for the former, {remedy})"
     else:
         what = next((kind for start, kind in _OTHERS.items() if text.startswith(start.lower())), "")
-    known = "not a JPEG, PNG, GIF, BMP, WebP, TIFF or PNM image"
+    known = f"not a {KNOWN} image"
     return f"{known} but {what}" if what else known

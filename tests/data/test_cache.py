@@ -15,6 +15,7 @@ from PIL import Image
 from imgcls_jax.config.data import Canvas
 from imgcls_jax.data import cache
 from imgcls_jax.data.cache import make_canvases
+from imgcls_jax.data.image_formats import KNOWN
 from imgcls_jax.data.sources.arrays import Arrays
 from imgcls_jax.data.sources.folder import Folder
 from imgcls_jax.errors import UserError
@@ -298,6 +299,7 @@ import jax
 import numpy as np
 from imgcls_jax.config.data import Canvas
 from imgcls_jax.data.cache import make_canvases
+from imgcls_jax.data.image_formats import KNOWN
 from imgcls_jax.data.sources.folder import Folder
 pets, folder = map(Path, sys.argv[1:])
 sys.stdin.readline()
@@ -323,7 +325,7 @@ print(len(decoded), zlib.crc32(made.read(np.arange(10)).data))
 def test_unreadable_becomes_black_and_is_named(pets, tmp_path):
     (pets / "train" / "dog" / "1.png").write_bytes(b"nonsense")
     made, _ = canvases(pets, tmp_path)
-    assert made.bad == {7: "not a JPEG, PNG, GIF, BMP, WebP, TIFF or PNM image"}
+    assert made.bad == {7: f"not a {KNOWN} image"}
     assert made.read(np.array([7])).max() == 0
 
 

@@ -12,12 +12,19 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.data import decode as module
-from imgcls_jax.data import image_formats
+from imgcls_jax.data import files, image_formats
 from imgcls_jax.data.decode import UnreadableImageError
 
 
 def decode(content: module.Encoded, channels: int) -> Image.Image:
     return module.decode(content, channels).image
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+# Red by column, green by row: 24 rows, 40 columns.
+SLOPES = np.stack([*(np.indices((24, 40))[::-1] * np.array([6, 10]).reshape(2, 1, 1)), np.full((24, 40), 128)], -1)
+SLOPES = SLOPES.astype(np.uint8)
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -179,6 +186,32 @@ def test_images_beyond_pillows_own_limit(kind, monkeypatch, recwarn):
     with pytest.raises(UnreadableImageError, match=r"200×100 pixels exceed the 0.019 megapixels of data\.canvas\."):
         module.decode(content, 1, limits=module.Limits(pixels=19_000))
     assert (Image.MAX_IMAGE_PIXELS, len(recwarn)) == (1000, 0)
+
+
+@pytest.mark.skipif("AVIF" not in image_formats.FORMATS, reason="this Pillow has no AVIF")
+def test_avif(tmp_path: Path):
+    (tmp_path / "x.avif").write_bytes(encoded(Image.fromarray(SLOPES), "AVIF", quality=90))
+    np.testing.assert_allclose(np.asarray(decode(tmp_path / "x.avif", 3)), SLOPES, atol=12)
+    assert module.original_size(tmp_path / "x.avif") == SLOPES.shape[:2]
+    assert files.is_image("x.AVIF")
+
+
+@pytest.mark.parametrize("kind", ["plain", "turned"])
+def test_heic(kind):
+    """Two files that pillow-heif wrote at quality 90, one with the orientation "turn right" of a telephone."""
+    pytest.importorskip("pi_heif")
+    content = np.load(GOLDEN / "heic.npz")[kind].tobytes()
+    expected = np.rot90(SLOPES, -1) if kind == "turned" else SLOPES
+    np.testing.assert_allclose(np.asarray(decode(content, 3)), expected, atol=12)
+    assert module.original_size(content) == expected.shape[:2]
+    assert files.is_image("IMG_1.HEIC")
+
+
+def test_heic_without_its_plugin(monkeypatch):
+    monkeypatch.setattr(image_formats, "FORMATS", ("JPEG", "PNG"))
+    reason = "but a file of the kind heic .HEIC, AVIF or a film; for the former, pip install pi-heif.$"
+    with pytest.raises(UnreadableImageError, match=reason):
+        decode(np.load(GOLDEN / "heic.npz")["plain"].tobytes(), 3)
 
 
 def test_a_reduced_jpeg_counts_with_what_is_decoded_unless_it_is_progressive():

@@ -18,6 +18,7 @@ from imgcls_jax import config as c
 from imgcls_jax import models
 from imgcls_jax.cli import predict as command
 from imgcls_jax.config import io as files
+from imgcls_jax.data.image_formats import KNOWN
 from imgcls_jax.errors import UserError
 from imgcls_jax.inference import Classifier, Prediction, Unreadable, evaluate
 from imgcls_jax.inference.restore import TrainedModel
@@ -274,7 +275,7 @@ def test_images_come_and_go_in_order(classifier, tiny_arrays, tmp_path):
     assert len(results) == 40
     for i, result in enumerate(results):
         if i % 7 == 3:
-            assert result == Unreadable(str(broken), "not a JPEG, PNG, GIF, BMP, WebP, TIFF or PNM image", broken)
+            assert result == Unreadable(str(broken), f"not a {KNOWN} image", broken)
         else:
             assert result.label == labels[i]
     assert list(classifier.predict_each([])) == []
@@ -388,16 +389,16 @@ def test_the_command(run, classifier, tiny_arrays, tmp_path, capfd):
         Image.fromarray(image).save(folder / name, format="PNG")
     (folder / "05.jpeg").write_bytes(b"nothing")
     (folder / "._04.jpeg").write_bytes(b"what macOS writes beside a file")
-    (folder / "IMG_1.HEIC").touch()
+    (folder / "IMG_1.XCF").touch()
     table = tmp_path / "out.csv"
     message = f"1 of 28 images cannot be read, all others are classified; the first is {folder / '05.jpeg'} (not a JPEG"
     with pytest.raises(UserError, match=re.escape(message)):
         command.main(["--workdir", str(run[0]), str(folder / "06.jpeg"), str(folder), "--csv", str(table)])
     out, err = capfd.readouterr()
     assert len(out.splitlines()) == 28
-    reason = "unreadable: not a JPEG, PNG, GIF, BMP, WebP, TIFF or PNM image"
+    reason = f"unreadable: not a {KNOWN} image"
     assert f"unreadable: {folder / '05.jpeg'}: {reason.removeprefix('unreadable: ')}" in out.splitlines()
-    assert f"passed over in {folder}: 1 .heic file, 1 hidden or of the system\n" in err
+    assert f"passed over in {folder}: 1 .xcf file, 1 hidden or of the system\n" in err
     with open(table) as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == [str(folder / "06.jpeg"), *(str(folder / name) for name in names)]

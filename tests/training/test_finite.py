@@ -62,6 +62,7 @@ def saved(workdir):
 
 # Four steps an epoch: the update of step 3 is an epoch's last one, and its loss is that of the parameters before it.
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # 1e60 is infinite as a float32, on purpose
 @pytest.mark.parametrize(
     ("step", "factor", "changes", "kept"),
     [

@@ -11,6 +11,7 @@ import numpy as np
 from imgcls_jax.config.data import PathText, Source
 from imgcls_jax.data.examples import Examples, Progress, Splits, no_progress
 from imgcls_jax.data.files import PassedOver, find_images, is_image, list_folder
+from imgcls_jax.data.image_formats import KNOWN, REMEDIES
 from imgcls_jax.data.sources import rows
 from imgcls_jax.data.sources.layout import find_layout, passed_over
 from imgcls_jax.errors import UserError, did_you_mean
@@ -207,5 +208,6 @@ def _others(found: _Found, name: str | None = None) -> str:
     if not str(passed):
         return ""
     unread = Counter({suffix: count for suffix, count in passed.suffixes.items() if suffix})
-    advice = "; only JPEG, PNG, GIF, BMP, WebP, TIFF and PNM are read: convert them" if unread else ""
+    remedy = next((REMEDIES[suffix] for suffix in unread if suffix in REMEDIES), "convert them")
+    advice = f"; only {KNOWN} images are read: {remedy}" if unread else ""
     return f" (passed over: {passed}{advice})"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imgcls_jax.data.files import PassedOver, find_images, is_hidden, is_image, list_folder
+from imgcls_jax.data.image_formats import REMEDIES
 from imgcls_jax.errors import UserError, did_you_mean
 
 NAMES = {
@@ -171,6 +172,5 @@ def passed_over(found: dict[str, PassedOver], where: Path) -> list[str]:
         return []
     classes = [name for name, one in found.items() if str(one)]
     only = f"{where / classes[0]}" if len(classes) == 1 else f"{where}, in {len(classes)} of its {len(found)} folders"
-    unread = [kind for kind in ("HEIC", "HEIF", "AVIF") if total.suffixes[f".{kind.lower()}"]]
-    advice = f"; {' and '.join(unread)} images are not read: convert them to JPEG" if unread else ""
-    return [f"passed over in {only}: {total}{advice}"]
+    advice = [f"; to read {suffix} files, {remedy}" for suffix, remedy in REMEDIES.items() if total.suffixes[suffix]]
+    return [f"passed over in {only}: {total}{''.join(advice)}"]

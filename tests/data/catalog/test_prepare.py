@@ -267,6 +267,7 @@ def _prepare_in_a_process(folder, queue):
     queue.put(len(seen) > 0)
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # of JAX, whose threads the children do not use
 def test_two_processes_prepare_once(serve, tmp_path):
     serve(CIFAR)
     context = multiprocessing.get_context("fork")  # which keeps what the fixture put in place
