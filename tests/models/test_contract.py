@@ -89,7 +89,13 @@ SLOW = {
     "efficientnet_lite0": (cfg.EfficientNetLite("lite0", LINEAR, stochastic_depth=0.2), (32, 33), 3),
     "dinov2_base": (MODELS["dinov2_vitb14"], (28, 28), 3),
 }
-CASES = [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+# Variants of others in the list, which compile for a minute each.
+DEEP = {"resnet50_v1", "resnext50_32x4d", "dinov2_base"}
+slow = [pytest.mark.slow]
+CASES = [
+    *SMALL,
+    *(pytest.param(name, marks=[*slow, pytest.mark.deep] if name in DEEP else slow) for name in SLOW),
+]
 CLASSES = 5
 
 
