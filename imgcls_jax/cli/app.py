@@ -38,7 +38,7 @@ usage: {program} COMMAND [FLAGS]
 {commands}
 
 A first run:   {program} train --config configs/digits_cnn.py
-More help:     {program} COMMAND --help, {program} train --config FILE --config.help
+Help: {program} COMMAND --help, train --config FILE --config.help
 """
 
 
