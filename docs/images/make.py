@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
+from sklearn.datasets import load_digits
 
 HERE = Path(__file__).parent
 RUN = "runs/digits_cnn"
@@ -31,6 +32,13 @@ def shrink(source: Path, name: str) -> None:
 imgcls("train", "--config", "configs/digits_cnn.py", "--workdir", RUN)
 imgcls("preview", "--config", "configs/digits_cnn.py", "--out", "runs/preview", "--images", "4", "--draws", "8")
 imgcls("report", RUN, "--out", "runs/report")
+images = Path("runs/images")
+images.mkdir(parents=True, exist_ok=True)
+for i, digit in enumerate(load_digits().images[1500:1504]):
+    Image.fromarray((digit * 255 / 16).round().astype("uint8")).save(images / f"{i}.png")
+imgcls("explain", *(f"{images}/{i}.png" for i in range(4)), "--workdir", RUN, "--neighbors", "5",
+       "--out", "runs/explained.png")  # fmt: skip
 shrink(min(Path("runs/preview").glob("*.png")), "preview.png")
 shrink(Path(RUN, "curves.png"), "curves.png")
 shrink(next(Path("runs/report").rglob("*confusion*.png")), "confusion.png")
+shrink(Path("runs/explained.png"), "explained.png")

@@ -13,6 +13,7 @@ COMMANDS = {
     "train": "train on your images or by a config, or continue a run",
     "evaluate": "measure a run, or weights from elsewhere, on the test images",
     "predict": "classify image files with a trained run",
+    "explain": "show where in images a run finds its evidence",
     "suspects": "list images to look at: top losses, wrong labels, duplicates",
     "calibrate": "fit how far a run's probabilities can be trusted",
     "export": "write a run as one file: ONNX, StableHLO, torch, safetensors",
@@ -37,8 +38,7 @@ usage: {program} COMMAND [FLAGS]
 {commands}
 
 A first run:   {program} train --config configs/digits_cnn.py
-A command:     {program} COMMAND --help
-All settings:  {program} train --config FILE --config.help
+Help: {program} COMMAND --help, train --config FILE --config.help
 """
 
 

@@ -47,7 +47,8 @@ class Model(Component, root=True):
         `model(x, rngs=…)` maps float images [b, h, w, channels] to float32 logits [b, num_classes], or [b, 1] where
         the head has one logit for two classes. `nnx.view(model, deterministic=…, use_running_average=…,
         update_running=…)` sets its modes. A module may also have `stages(x, rngs=…)`, which gives the output of each
-        of its stages by name, in order, the logits last.
+        of its stages by name, in order, the logits last. Where stages are tokens [b, tokens, width], the method
+        `token_grid(height, width)` of a module gives the rows and columns of the patches, which are the last tokens.
 
         Args:
           num_classes: number of classes, as `output_classes` gives it.

@@ -21,12 +21,14 @@ from imgcls_jax.data.decode import UnreadableImageError
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import classes, evaluate
 from imgcls_jax.evaluation.calibration import energy
-from imgcls_jax.evaluation.predictions import Predictions
+from imgcls_jax.evaluation.predictions import Predictions, named
 from imgcls_jax.evaluation.steps import build_features, build_predict
 from imgcls_jax.export import files as export_files
 from imgcls_jax.inference import images as inputs
+from imgcls_jax.inference.explanation import Explainer, Explanation, Neighborhood, label_of
 from imgcls_jax.inference.images import Image, Images, Preprocessing
 from imgcls_jax.inference.prediction import Choice, Prediction, Unreadable
+from imgcls_jax.inference.prediction import probabilities as probabilities_of
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.inference.source import read
 from imgcls_jax.models import network
@@ -57,7 +59,7 @@ class Classifier:
         config = trained.config
         self._trained = trained
         self._views: Views | None = config.test_views if views is None else _kind(views)
-        self._mesh = _mesh(config.mesh)
+        self._mesh = meshes.as_far_as_here(config.mesh)
         wanted = config.eval_batch_size or config.batch_size
         self._batch = -(-wanted // self._mesh.size) * self._mesh.size
         self._network = network.of_config(config, max(len(trained.class_names), 1))
@@ -193,7 +195,7 @@ class Classifier:
     def _prediction(
         self, logits: Float32[np.ndarray, " outputs"], path: Path | None, top_k: int, everything: bool
     ) -> Prediction:
-        probabilities = _probabilities(logits)
+        probabilities = probabilities_of(logits)
         order = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
         top = tuple(Choice(label, self._name(label), float(probabilities[label])) for label in order)
         best = top[0]
@@ -237,7 +239,7 @@ class Classifier:
 
         Arguments, shapes and errors: see `logits`.
         """
-        return _probabilities(self.logits(images))
+        return probabilities_of(self.logits(images))
 
     def labels(self, images: Images) -> Int64[np.ndarray, "*n"]:
         """Give the number of the most probable class of each image.
@@ -277,6 +279,55 @@ class Classifier:
     def _features(self) -> Callable[..., Array]:
         prepare, _ = test_time.build(self.config, None)
         return jax.jit(build_features(self._network.evaluate, prepare=prepare))
+
+    def explain(
+        self, images: Images, *, class_name: str | int | None = None, stage: str | None = None, neighbors: int = 0
+    ) -> Explanation | list[Explanation]:
+        """Show where in an image the network finds its evidence for a class, by Grad-CAM.
+
+        >>> from imgcls_jax import Classifier
+        >>> explanation = Classifier.load(run).explain("reddish.png", neighbors=2)
+        >>> explanation.class_name, explanation.heat.shape, [n.class_name for n in explanation.neighbors]
+        ('red', (8, 8), ['red', 'red'])
+
+        Of the center of each image, whatever the test-time views.
+
+        Args:
+          images: one image, or several; see `predict`.
+          class_name: the class that is explained, by its name or number; None: of each image the predicted one.
+          stage: the stage of the network whose feature map is taken; None: the last one with at least 3×3 places, and
+            of tokens the last one whose patches matter.
+          neighbors: how many training images with the nearest features are given too; the run's data must be there.
+
+        Returns:
+          An explanation for one image; for several a list in their order.
+
+        Raises:
+          UserError: an image cannot be read, there is no such class or stage, or no stage is a feature map.
+        """
+        self._needs_classes("explanation")
+        names = named(self.class_names, self.config.model.output_classes(len(self.class_names)))
+        label = -1 if class_name is None else label_of(class_name, names)
+        explainer = self._explainers.setdefault(stage, Explainer(self._network, self.config, stage))
+        found: list[Explanation] = []
+        for given, canvases in self._batches(images):
+            inputs.check_readable(given, canvases, len(found))
+            labels = np.full(len(canvases), label, np.int32)
+            rows = self._compute(explainer.program, canvases, labels)
+            paths_of = [Path(image) if isinstance(image, str | PathLike) else None for image in given]
+            made = explainer.explanations(rows, canvases, labels.tolist(), paths_of, names)
+            if neighbors:
+                made = self._neighborhood.added(made, self._compute(self._features, canvases), neighbors)
+            found += made
+        return found[0] if inputs.is_one(images) else found
+
+    @functools.cached_property
+    def _explainers(self) -> dict[str | None, Explainer]:
+        return {}
+
+    @functools.cached_property
+    def _neighborhood(self) -> Neighborhood:
+        return Neighborhood(self.config.data, self.class_names, self.features)
 
     def evaluate(
         self,
@@ -415,10 +466,8 @@ class Classifier:
         """Compute a function of every image; [n, …] for several, without the first axis for one."""
         parts, position = [], 0
         for given, canvases in self._batches(images):
-            for image, canvas in zip(given, canvases, strict=True):
-                if isinstance(canvas, UnreadableImageError):
-                    raise UserError(f"{inputs.name(image, position)} cannot be read as an image: {canvas}")
-                position += 1
+            inputs.check_readable(given, canvases, position)
+            position += len(given)
             parts.append(self._compute(function, canvases))
         if not parts:
             raise UserError("no images were given")
@@ -434,27 +483,17 @@ class Classifier:
         while batch := list(itertools.islice(decoded, self._batch)):
             yield [image for image, _ in batch], [canvas for _, canvas in batch]
 
-    def _compute(self, function: Callable[..., Array], canvases: Sequence[np.ndarray]) -> np.ndarray:
-        """Compute a function of at most one batch of canvases, padded so that only two programs are compiled."""
+    def _compute(self, function: Callable[..., Any], canvases: Sequence[np.ndarray], *others: np.ndarray) -> Any:
+        """Compute a function of at most one batch of canvases, and of other arrays with a row for each, padded so that
+        only two programs are compiled."""
         size = self._mesh.size if len(canvases) <= self._mesh.size else self._batch
-        padded = np.zeros((size, *canvases[0].shape), np.uint8)
-        padded[: len(canvases)] = canvases
-        return np.asarray(function(self._variables, meshes.put(padded, meshes.batch(self._mesh))))[: len(canvases)]
-
-
-def _probabilities(logits: Float32[np.ndarray, "*n outputs"]) -> Float[np.ndarray, "*n classes"]:
-    logits = logits.astype(np.float64)
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)  # sigmoid(z) is softmax((0, z))[1]
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return shares / shares.sum(-1, keepdims=True)
+        rows = []
+        for values in (np.stack(canvases), *others):
+            padded = np.zeros((size, *values.shape[1:]), values.dtype)
+            padded[: len(values)] = values
+            rows.append(meshes.put(padded, meshes.batch(self._mesh)))
+        return jax.tree.map(lambda part: np.asarray(part)[: len(canvases)], function(self._variables, *rows))
 
 
 def _kind(views: LookAt) -> Views | None:
     return None if views == "center" else views
-
-
-def _mesh(config: c.Mesh) -> jax.sharding.Mesh:
-    """Make the mesh of a run's config, or of all devices where this machine has fewer."""
-    here = len(jax.devices())
-    return meshes.make(c.Mesh(devices=min(config.devices or here, here)))

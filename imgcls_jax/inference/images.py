@@ -1,7 +1,7 @@
 """Images as users have them: files, their bytes, Pillow images and arrays, one or many, decoded as in evaluation."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import PathLike
 from pathlib import Path
@@ -105,6 +105,13 @@ def read(image: Image, canvas: c.Canvas) -> UInt8[np.ndarray, "h w c"] | Unreada
     except UnreadableImageError as error:
         return error
     raise UserError(f"an image is a file, its bytes, a Pillow image or a uint8 array, not {type(image).__name__}")
+
+
+def check_readable(images: Sequence[Image], canvases: Sequence[Any], first: int) -> None:
+    """Raise a UserError for the first image that `read` could not read; `first`: the place of the first of them."""
+    for position, (image, canvas) in enumerate(zip(images, canvases, strict=True), start=first):
+        if isinstance(canvas, UnreadableImageError):
+            raise UserError(f"{name(image, position)} cannot be read as an image: {canvas}")
 
 
 def _check(image: np.ndarray) -> None:

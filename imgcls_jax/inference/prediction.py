@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,12 @@ class Unreadable:
     reason: str
     path: Path | None
     """Its file; None where it was not given as one."""
+
+
+def probabilities(logits: Float32[np.ndarray, "*n outputs"]) -> Float[np.ndarray, "*n classes"]:
+    """Compute the probability of each class from logits; of a sigmoid output those of both classes."""
+    logits = logits.astype(np.float64)
+    if logits.shape[-1] == 1:
+        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)  # sigmoid(z) is softmax((0, z))[1]
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return shares / shares.sum(-1, keepdims=True)

@@ -257,7 +257,7 @@ class DINOv2Module(nnx.Module):
         """The output of every stage in order: "patch_embed", "tokens", "blocks.0" …, "norm", "pool" (what the head
         sees), "head" (the logits)."""
         maps = {}
-        grid = (x.shape[1] // PATCH, x.shape[2] // PATCH)
+        grid = self.token_grid(x.shape[1], x.shape[2])
         maps["patch_embed"] = x = self.patch_embed(x)
         maps["tokens"] = x = self._with_tokens(x, grid)
         for i, block in enumerate(self.blocks):
@@ -271,6 +271,10 @@ class DINOv2Module(nnx.Module):
         maps["pool"] = pooled
         maps["head"] = self.head(pooled, rngs)
         return maps
+
+    def token_grid(self, height: int, width: int) -> tuple[int, int]:
+        """The rows and columns of the patches of an image, which are the last tokens of every stage."""
+        return height // PATCH, width // PATCH
 
     def _with_tokens(self, patches: Float[Array, "b n d"], grid: tuple[int, int]) -> Float[Array, "b m d"]:
         # The checkpoints without registers were made with a resize that is off by a tenth of a patch and without

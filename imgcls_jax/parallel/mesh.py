@@ -102,3 +102,9 @@ def state(mesh: jax.sharding.Mesh, tree: Any) -> Any:
         return replicated(mesh)
 
     return jax.tree.map(sharding, tree)
+
+
+def as_far_as_here(config: c.Mesh) -> jax.sharding.Mesh:
+    """Make the mesh of a run's config, or of all devices where this machine has fewer."""
+    here = len(jax.devices())
+    return make(c.Mesh(devices=min(config.devices or here, here)))
