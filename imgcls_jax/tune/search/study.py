@@ -37,6 +37,7 @@ Sampler = Literal["tpe", "random"]
 Pruner = Literal["median", "hyperband", "none"]
 _SCHEMA = 1
 _STARTS = 2  # of a trial: a failed or killed one is tried once more
+_JOURNAL = b'{"op_code"'  # how a journal begins
 # Names of what Optuna stores with a trial.
 STARTS, PROBLEM = "starts", "problem"
 
@@ -309,6 +310,10 @@ class _JournalLock(JournalFileOpenLock):
     def acquire(self) -> bool:
         self._lock.acquire()
         with open(self._journal, "rb+") as file:
+            start = file.read(len(_JOURNAL))
+            if start != _JOURNAL[: len(start)]:
+                self._lock.release()
+                raise ValueError("it begins otherwise")
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - 1, 0))
             if size and file.read() != b"\n":
