@@ -137,6 +137,13 @@ MISTAKES = [
     ),
     (["tune", "batch"], "--config is missing"),
     (["tune", "cv", "--config", DIGITS, "--folds", "1"], "must be a whole number of at least 2, not '1'"),
+    (["tune", "search"], "--config is missing"),
+    (["tune", "search", "--config", DIGITS], "--space is missing: say which setting varies, as PATH=uniform(LOW,HIGH)"),
+    (
+        ["tune", "search", "--config", DIGITS, "--space", "epochz=int(1,2)"],
+        "no setting 'epochz' (did you mean \"epochs\"?)",
+    ),
+    (["tune", "search", "--config", DIGITS, "--epochs", "0"], "must be a whole number of at least 1, not '0'"),
     (["tune", "batch", "--config", DIGITS, "--seconds", "nan"], "must be a number of at least 0, not 'nan'"),
     (["ablate", "--config", DIGITS], "marks no factors"),
     (["ablate", "--config", "configs/imagenette_cnn.py", "--seeds", "0"], "must be a whole number of at least 1"),

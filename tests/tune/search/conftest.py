@@ -1,7 +1,13 @@
 """Workers of a search: as processes of their own, and a training that is invented."""
 
+import glob
+import os
+import shutil
+import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +66,40 @@ def start_worker(tmp_path, digits_file):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+
+
+def _postgres(program: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL, which refuses to serve as root."""
+    as_other = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*as_other, program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd="/tmp"
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The address of an empty database of a PostgreSQL server that lives as long as the test."""
+    places = [os.environ.get("PATH", ""), *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)]
+    initdb, pg_ctl = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "pg_ctl"))
+    if initdb is None or pg_ctl is None:
+        pytest.skip("PostgreSQL needed: initdb and pg_ctl are in none of the usual places")
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no setpriv")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp") as folder:  # a socket's path must be short
+        if os.geteuid() == 0:
+            shutil.chown(folder, "nobody", "nogroup")
+        data, options = f"{folder}/data", f"-p {port} -h 127.0.0.1 -k {folder} -F"
+        _postgres(initdb, "-D", data, "-U", "me", "--auth=trust", "--no-sync", "--no-locale", "-E", "UTF8")
+        _postgres(pg_ctl, "-D", data, "-w", "-l", f"{folder}/log", "-o", options, "start")
+        try:
+            yield f"postgresql://me@127.0.0.1:{port}/postgres"
+        finally:
+            _postgres(pg_ctl, "-D", data, "-w", "-m", "immediate", "stop")
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_a_dimension_is_written_as_it_is_read(tiny_config):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("optim.schedule.pek=log(1,2)", "--space optim.schedule.pek: optim.schedule has no setting 'pek' (did you mean"),
+        ("optim.schedule.pek=log(1,2)", "--space optim.schedule.pek: optim.schedule has no setting 'pek' (did you"),
         ("lr=log(1e-4,1)", "the config has no setting 'lr' (did you mean --space optim.schedule.peak?)"),
         ("epochs", "--space 'epochs' is no dimension: write PATH=uniform(LOW,HIGH)"),
         ("epochs=5", "--space 'epochs=5' is no dimension"),
