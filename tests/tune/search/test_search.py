@@ -176,9 +176,8 @@ def check_all_finished_once(folder: Path, outputs: list[str], trials: int, kille
     assert {row["state"] for row in found} <= {"finished", "pruned"}
     assert {row["starts"] for row in found if f"trial-{int(row['trial']):03d}" == killed} == {"2"}
     assert sum(int(row["starts"]) for row in found) == trials + 1
-    ends = [
-        line.split()[0] for text in outputs for line in text.splitlines() if " ends: " in line or " pruned " in line
-    ]
+    told = [line for text in outputs for line in text.splitlines() if line.startswith("trial-")]
+    ends = [line.split()[0] for line in told if " begins: " not in line]
     assert len(ends) == len(set(ends)) == trials
     for row in found:
         workdir = folder / f"trial-{int(row['trial']):03d}"
