@@ -61,7 +61,7 @@ goes on where a killed one left off, and started again it goes on itself. Writes
 and best.py, the config of the best trial.
 
 Example:
-  imgcls tune search --config configs/digits_cnn.py --epochs 5 --trials 20 --workdir runs/search
+  imgcls tune search --config configs/digits_cnn.py --epochs 5 --trials 20 --workdir runs/search \\
     --space 'optim.schedule.peak=log(1e-4,1e-1)' --space 'batch_size=choice(32,64)'
 """
 # Settings that the state of a run depends on, so that they stay as they are when it is continued.
