@@ -2,6 +2,7 @@
 
   imgcls tune lr …       the learning rate, by a range test on a copy of the state
   imgcls tune batch …    the largest batch that fits into memory, and the fastest
+  imgcls tune search …   any settings of a config, by many short trainings, of one process or of many
   imgcls tune cv …       nothing, but the accuracy of all folds of a cross-validation, to choose by
 
 Each has its own --help. docs/tuning.md says how to read what they print.
@@ -13,6 +14,7 @@ Examples:
 
 import dataclasses
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,12 +53,23 @@ are never divided. The accuracy of a fold is that of its last epoch. The same co
 Example:
   imgcls tune cv --config configs/digits_cnn.py --folds 5
 """
+_SEARCH = """Search for the best settings of a config: train trials, each in DIR/trial-NNN, and learn from those before.
+
+Each --space says how a setting varies: uniform(LOW,HIGH), log(LOW,HIGH) for what is compared by factors, int(LOW,HIGH),
+logint(LOW,HIGH), or choice(A,B,…). Any number of the same command, on any machines that share DIR, work together; each
+goes on where a killed one left off, and started again it goes on itself. Writes DIR/search.md, trials.csv, search.png
+and best.py, the config of the best trial.
+
+Example:
+  imgcls tune search --config configs/digits_cnn.py --epochs 5 --trials 20 --workdir runs/search \\
+    --space 'optim.schedule.peak=log(1e-4,1e-1)' --space 'batch_size=choice(32,64)'
+"""
 # Settings that the state of a run depends on, so that they stay as they are when it is continued.
 _OF_THE_STATE = ("model.", "optim.", "transfer.", "precision", "seed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    commands = {"lr": learning_rate, "batch": batch, "cv": cross_validate}
+    commands = {"lr": learning_rate, "batch": batch, "search": search, "cv": cross_validate}
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if "_ARGCOMPLETE" in os.environ:
         name = completion.complete_command(commands)
@@ -67,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands[name](rest)
     else:
         found = f"not {short(name)}{did_you_mean(name, commands)}" if name else "and nothing was given"
-        raise UserError(f"say first what to tune, lr, batch or cv, {found} (see {flags.program()} --help)")
+        raise UserError(f"say first what to tune, lr, batch, search or cv, {found} (see {flags.program()} --help)")
 
 
 def learning_rate(arguments: Sequence[str] | None = None) -> None:
@@ -150,7 +163,7 @@ def batch(arguments: Sequence[str] | None = None) -> None:
 
     from imgcls_jax.display.console import Console, size
     from imgcls_jax.record.json_files import write_json
-    from imgcls_jax.tune import batch as search
+    from imgcls_jax.tune import batch as sizes
     from imgcls_jax.xla import runtime
 
     runtime.setup()
@@ -163,7 +176,7 @@ def batch(arguments: Sequence[str] | None = None) -> None:
             tried.append(trial)
             wait.on_progress(f"batch size {_batch_name(trial)}: {trial.verdict}", len(tried), None)
 
-        found = search.find(config, largest=options.largest, seconds=options.seconds, report=report)
+        found = sizes.find(config, largest=options.largest, seconds=options.seconds, report=report)
     write_json(options.out / "batch.json", dataclasses.asdict(found))
     rows = {_batch_name(trial): _batch_row(trial) for trial in found.trials}
     rows["memory of a device"] = size(found.limit)
@@ -191,6 +204,65 @@ def cross_validate(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     console.line("")
     console.line((workdir / "cv.md").read_text(encoding="utf-8"))
+
+
+def search(arguments: Sequence[str] | None = None) -> None:
+    """Run `imgcls tune search`."""
+    parser = flags.parser(_SEARCH)
+    parser.add_argument("--space", action="append", default=[], metavar="KEY=KIND(…)", help="a setting that varies")
+    parser.add_argument("--trials", type=flags.whole(1, 1_000_000), default=20, help="trials in all (default: 20)")
+    parser.add_argument("--epochs", type=flags.whole(1, 1_000_000), help="of a trial (default: as the config says)")
+    parser.add_argument("--metric", help='"top1", "loss" or another one of the config (default: its best.metric)')
+    parser.add_argument("--storage", help="a file, or postgresql://USER@HOST/DATABASE (default: DIR/study.journal)")
+    parser.add_argument(
+        "--sampler", choices=("tpe", "random"), default="tpe", help="how values are drawn (default: tpe)"
+    )
+    parser.add_argument(
+        "--pruner",
+        choices=("median", "hyperband", "none"),
+        default="median",
+        help="which trials end early: those below the median, by Hyperband, or none (default: median)",
+    )
+    parser.add_argument("--seed", type=flags.whole(0, 2**32 - 1), help="of the sampler (default: the config's)")
+    parser.add_argument(
+        "--here", type=flags.whole(1), help="trials of this process, which then waits for no other (default: no limit)"
+    )
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="folder of the search (default: runs/search_NAME)")
+    options = parser.parse_args(arguments)
+    if options.epochs is not None:
+        options.overrides.append(f"epochs={options.epochs}")
+    config = flags.config_of(options)
+
+    from imgcls_jax.tune.search import spaces
+
+    space = spaces.parse(options.space, config)
+
+    from imgcls_jax.display.console import Console
+    from imgcls_jax.tune.search.search import search as work
+    from imgcls_jax.xla import runtime
+
+    runtime.setup()
+    console, workdir = Console(), options.workdir or Path("runs") / f"search_{config.name}"
+    outcome = work(
+        config,
+        space,
+        workdir,
+        trials=options.trials,
+        metric=options.metric,
+        storage=options.storage,
+        sampler=options.sampler,
+        pruner=options.pruner,
+        seed=options.seed,
+        here=options.here,
+        tell=console.line,
+    )
+    console.line("")
+    console.line(outcome.text)
+    if (workdir / "best.py").exists():
+        console.command("to use the best settings", f"imgcls train --config {workdir / 'best.py'}")
+    elif outcome.settings:
+        changed = " ".join(shlex.quote(f"--config.{path}={value}") for path, value in outcome.settings.items())
+        console.command("to use the best settings", f"imgcls train --config {options.config} {changed}")
 
 
 def _batch_name(trial: "Trial") -> str:

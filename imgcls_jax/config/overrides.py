@@ -50,10 +50,7 @@ def override(config: Config, overrides: Sequence[str]) -> Config:
             raise UserError(f"--config.{item} names no setting: write --config.KEY=VALUE, as in --config.epochs=5")
         if not equals:
             raise UserError(f"--config.{item} lacks a value: write --config.{item}=VALUE")
-        # The value as a literal first; where that does not fit, as text (`name=2024` is meant as "2024").
-        literal = _literal(text)
-        values = [literal] if isinstance(literal, str) and literal == text else [literal, text]
-        config = _put(config, path.removesuffix(".kind"), values, flag="--config.")
+        config = put(config, path.removesuffix(".kind"), readings(text), flag="--config.")
     return config
 
 
@@ -64,8 +61,15 @@ def replace(config: Config, settings: Mapping[str, Any]) -> Config:
       UserError: as `override`.
     """
     for path, value in settings.items():
-        config = _put(config, path, [registry.plain(value)])
+        config = put(config, path, [registry.plain(value)])
     return config
+
+
+def readings(text: str) -> list[Any]:
+    """Return the values that a text may stand for: a literal first, and where that does not fit, itself (`name=2024` is
+    meant as "2024")."""
+    literal = _literal(text)
+    return [literal] if isinstance(literal, str) and literal == text else [literal, text]
 
 
 def settings_named(name: str, config: Config) -> list[str]:
@@ -78,8 +82,12 @@ def settings_named(name: str, config: Config) -> list[str]:
     return sorted(dict.fromkeys(found), key=lambda path: (path.count("["), path.count(".")))
 
 
-def _put(config: Config, path: str, values: Sequence[Any], *, flag: str = "") -> Config:
-    """`config` with the first of the values that fits at `path`; messages put `flag` before a path."""
+def put(config: Config, path: str, values: Sequence[Any], *, flag: str = "") -> Config:
+    """Put the first of the values that fits into `config` at `path`; messages put `flag` before a path.
+
+    Raises:
+      UserError: as `override`.
+    """
     said = flag + short(path)[1:-1]
     failures: list[str] = []
     for value in values:
