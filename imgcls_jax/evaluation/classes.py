@@ -25,6 +25,11 @@ def matched(dataset: Dataset, trained: Sequence[str]) -> Dataset:
     found = dataset.class_names
     if tuple(trained) == found:
         return dataset
+    if dataset.train.labels.ndim == 2:
+        raise UserError(
+            f"the data have the labels {', '.join(found[:10])}, but the model was trained on {', '.join(trained[:10])}: "
+            "give the same ones in the same order"
+        )
     if _is_numbered(found) or _is_numbered(trained):
         if len(found) > len(trained):
             raise UserError(f"the data have {len(found)} classes, but the model was trained on {len(trained)}")
