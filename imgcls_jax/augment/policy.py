@@ -85,8 +85,8 @@ def build(
       - epoch: int32 [], traced, so that the epochs of a phase share one program,
       - index: int32 [b], each example's place in its split.
 
-      It returns normalized images, float32 [b, h, w, c], and labels, float32 [b, num_classes], those of
-      classes each of sum 1. Both depend on an image's place in the batch, but not on the number of devices that share the batch.
+      It returns normalized images, float32 [b, h, w, c], and labels, float32 [b, num_classes], those of classes each of
+      sum 1. Both depend on an image's place in the batch, but not on the number of devices that share the batch.
 
     Raises:
       UserError: when it is traced: an operation returns something of another shape or dtype than it must.

@@ -33,16 +33,15 @@ class Loss(Component, root=True):
     loss can train the single logit of `Head(sigmoid=True)`, and test-time views are averaged accordingly."""
     task: ClassVar[Task] = "classes"
     """What the loss compares outputs with, and so the task of the whole experiment: a class per image, "labels" (several
-    ones or none are right: uint8 [n, labels], multi-label classification) or "numbers" (float32 [n, numbers],
-    regression)."""
+    or none are right: uint8 [n, labels], multi-label) or "numbers" (float32 [n, numbers], regression)."""
 
     def build(self, *, num_classes: int, class_counts: Sequence[int] | None = None) -> "Callable[..., Array]":
         """Make the function (logits, labels) → loss of each example; training minimizes its mean.
 
         The function is traced inside `jax.jit`. It takes float32 logits [b, num_classes] and float labels
         [b, num_classes], each row a distribution over the classes (one-hot, or mixed by mixup), and returns float32
-        [b]. With a head of one sigmoid output, logits are [b, 1] and labels float [b], the probability of class 1. Where
-        `task` is not "classes", labels are float32 [b, outputs]: 0 or 1 (or between, mixed by mixup), or numbers.
+        [b]. With a head of one sigmoid output, logits are [b, 1] and labels float [b], the probability of class 1.
+        Where `task` is not "classes", labels are float32 [b, outputs]: 0 or 1 (or between, by mixup), or numbers.
 
         Args:
           num_classes: number of classes.

@@ -114,9 +114,7 @@ CHECKS: list[Check] = []
 """All checks, in the order in which they are made."""
 
 
-def check(
-    *, needs: Sequence[str] = (), quick: bool = False, of_classes: bool = False
-) -> Callable[[Run], Run]:
+def check(*, needs: Sequence[str] = (), quick: bool = False, of_classes: bool = False) -> Callable[[Run], Run]:
     """Register a function as a check.
 
     Args:

@@ -27,8 +27,8 @@ def matched(dataset: Dataset, trained: Sequence[str]) -> Dataset:
         return dataset
     if dataset.train.labels.ndim == 2:
         raise UserError(
-            f"the data have the labels {', '.join(found[:10])}, but the model was trained on {', '.join(trained[:10])}: "
-            "give the same ones in the same order"
+            f"the data have the labels {', '.join(found[:10])}, but the model was trained on "
+            f"{', '.join(trained[:10])}: give the same ones in the same order"
         )
     if _is_numbered(found) or _is_numbered(trained):
         if len(found) > len(trained):

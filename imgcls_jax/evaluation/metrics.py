@@ -205,8 +205,8 @@ def check(config: c.Config) -> None:
             raise UserError(f'metrics[{index}]: {kind} is named "{name}", {taken[name]}: rename or remove it')
         if metric.task != task:
             raise UserError(
-                f"metrics[{index}]: {kind} is for {tasks.NAMES[metric.task]}, and {type(config.loss).__name__} is a loss "
-                f"for {tasks.NAMES[task]}: remove it; every evaluation gives {', '.join(always)}"
+                f"metrics[{index}]: {kind} is for {tasks.NAMES[metric.task]}, and {type(config.loss).__name__} is a "
+                f"loss for {tasks.NAMES[task]}: remove it; every evaluation gives {', '.join(always)}"
             )
         taken[name] = f"as {kind} is"
     shape = config.optim.schedule.shape

@@ -15,7 +15,8 @@ from imgcls_jax.models.network import Tree
 from imgcls_jax.optim.losses import Loss
 
 Batch = dict[str, Array]
-"""{"image": uint8 [b, h, w, c], "label": int32 [b] (or [b, k], see `augment.targets`), "mask": bool [b]}; rows whose mask is False are padding."""
+"""{"image": uint8 [b, h, w, c], "label": int32 [b] (or [b, k], see `augment.targets`), "mask": bool
+[b]}; rows whose mask is False are padding."""
 Predict = Callable[[tuple[Tree, Tree], UInt8[Array, "b H W c"]], Float[Array, "b k"]]
 EvalStep = Callable[[tuple[Tree, Tree], Figures, Batch], tuple[Figures, Float[Array, "b k"]]]
 

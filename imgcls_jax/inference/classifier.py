@@ -19,14 +19,14 @@ from imgcls_jax.config.experiment import Views
 from imgcls_jax.data.dataset import load as load_data
 from imgcls_jax.data.decode import UnreadableImageError
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import classes, evaluate
-from imgcls_jax.evaluation.calibration import energy
+from imgcls_jax.evaluation import classes, evaluate, tasks, thresholds
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.evaluation.steps import build_features, build_predict
 from imgcls_jax.export import files as export_files
+from imgcls_jax.inference import decide
 from imgcls_jax.inference import images as inputs
 from imgcls_jax.inference.images import Image, Images, Preprocessing
-from imgcls_jax.inference.prediction import Choice, Prediction, Unreadable
+from imgcls_jax.inference.prediction import Estimate, Prediction, Unreadable
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.inference.source import read
 from imgcls_jax.models import network
@@ -99,6 +99,12 @@ class Classifier:
     def class_names(self) -> tuple[str, ...]:
         """The name of each class, by label; empty for a network that only computes features."""
         return self._trained.class_names
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The probability from which on each of several labels is predicted: tuned on the run's validation images, or
+        0.5."""
+        return tuple(self.card.get("thresholds") or [tasks.EVEN] * len(self.class_names))
 
     @property
     def config(self) -> c.Config:
@@ -178,6 +184,30 @@ class Classifier:
         if top_k < 1:
             raise UserError(f"top_k is {top_k}, but must be at least 1")
         self._needs_classes("predict")
+        decide.refuse_numbers(self.config, self.class_names)
+        make = functools.partial(
+            decide.prediction, top_k=top_k, everything=all_probabilities, class_names=self.class_names
+        )
+        tuned = self.thresholds if self.config.loss.task == "labels" else None
+        for path, logits in self._each(images):
+            yield logits if isinstance(logits, Unreadable) else make(logits, path, thresholds=tuned)
+
+    def estimate_each(self, images: Images) -> Iterator[Estimate | Unreadable]:
+        """Predict the numbers of images as they come, one result for each, in their order, of a model that was trained
+        to predict numbers (`MSE`, `Huber`). Images: see `predict_each`.
+
+        Raises:
+          UserError: the model predicts classes or labels.
+        """
+        decide.need_numbers(self.config)
+        for path, values in self._each(images):
+            if isinstance(values, Unreadable):
+                yield values
+            else:
+                yield Estimate(dict(zip(self.class_names, values.tolist(), strict=True)), path)
+
+    def _each(self, images: Images) -> Iterator[tuple[Path | None, Float32[np.ndarray, " outputs"] | Unreadable]]:
+        """The file of each image, and its outputs or why it cannot be read."""
         position = 0
         for given, canvases in self._batches(images):
             readable = [canvas for canvas in canvases if not isinstance(canvas, UnreadableImageError)]
@@ -185,27 +215,10 @@ class Classifier:
             for image, canvas in zip(given, canvases, strict=True):
                 path = Path(image) if isinstance(image, str | PathLike) else None
                 if isinstance(canvas, UnreadableImageError):
-                    yield Unreadable(inputs.name(image, position), str(canvas), path)
+                    yield path, Unreadable(inputs.name(image, position), str(canvas), path)
                 else:
-                    yield self._prediction(next(rows), path, top_k, all_probabilities)
+                    yield path, next(rows)
                 position += 1
-
-    def _prediction(
-        self, logits: Float32[np.ndarray, " outputs"], path: Path | None, top_k: int, everything: bool
-    ) -> Prediction:
-        probabilities = _probabilities(logits)
-        order = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
-        top = tuple(Choice(label, self._name(label), float(probabilities[label])) for label in order)
-        best = top[0]
-        return Prediction(
-            best.label,
-            best.class_name,
-            best.probability,
-            top,
-            path,
-            probabilities if everything else None,
-            float(energy(logits[None].astype(np.float64))[0]) if len(logits) > 1 else None,
-        )
 
     def logits(self, images: Images) -> Float32[np.ndarray, "*n outputs"]:
         """Compute the outputs of the network: one per class, or with a sigmoid head a single one, for class 1.
@@ -228,7 +241,8 @@ class Classifier:
         return self._all(self._logits, images)
 
     def probabilities(self, images: Images) -> Float[np.ndarray, "*n classes"]:
-        """Compute the probability of each class: by softmax, or with a sigmoid head of both classes.
+        """Compute the probability of each class: by softmax, or with a sigmoid head of both classes; of several labels
+        per image, that of each by itself.
 
         >>> from imgcls_jax import Classifier
         >>> classifier = Classifier.load(run)
@@ -237,10 +251,12 @@ class Classifier:
 
         Arguments, shapes and errors: see `logits`.
         """
-        return _probabilities(self.logits(images))
+        decide.refuse_numbers(self.config, self.class_names)
+        return decide.probabilities(self.logits(images), self.config.loss.task)
 
     def labels(self, images: Images) -> Int64[np.ndarray, "*n"]:
-        """Give the number of the most probable class of each image.
+        """Give the number of the most probable class of each image; of several labels per image, [n, labels], 1 for
+        each label whose probability reaches its threshold and 0 for the others.
 
         >>> from imgcls_jax import Classifier
         >>> classifier = Classifier.load(run)
@@ -249,7 +265,16 @@ class Classifier:
 
         Arguments, shapes and errors: see `logits`.
         """
-        return np.asarray(self.probabilities(images).argmax(-1))
+        probabilities = self.probabilities(images)
+        if self.config.loss.task == "labels":
+            return (probabilities >= np.array(self.thresholds)).astype(np.int64)
+        return np.asarray(probabilities.argmax(-1))
+
+    def values(self, images: Images) -> Float32[np.ndarray, "*n numbers"]:
+        """Predict the numbers of each image, of a model that was trained to do so (`MSE`, `Huber`), in the order of
+        `class_names`. Arguments, shapes and errors: see `logits`."""
+        decide.need_numbers(self.config)
+        return self._all(self._logits, images)
 
     def features(self, images: Images) -> Float32[np.ndarray, "*n features"]:
         """Compute the input of the head: what the network knows of an image before it decides on a class.
@@ -330,7 +355,12 @@ class Classifier:
         """
         self._needs_classes("evaluate")
         config = self._on(data)
-        dataset = classes.matched(load_data(config.data, arrays=arrays), self.class_names)
+        dataset = load_data(config.data, arrays=arrays)
+        if (found_task := tasks.of_labels(dataset.train.labels)) != config.loss.task:
+            raise UserError(
+                f"the data have {tasks.NAMES[found_task]}, but the model was trained on {tasks.NAMES[config.loss.task]}"
+            )
+        dataset = classes.matched(dataset, self.class_names)
         if dataset.validation is None and dataset.test is None:
             raise UserError(
                 "there are neither validation nor test images to evaluate: put images into a folder test/CLASS beside "
@@ -359,6 +389,8 @@ class Classifier:
             )
             if evaluation:
                 found[name], predictions[name] = evaluation.predict(self._variables, self.class_names)
+                if tuned := self.card.get("thresholds"):
+                    found[name] |= thresholds.figures(predictions[name], tuned)  # type: ignore[operator]
         result: Evaluation = {
             "schema": SCHEMA,
             "validation": found["validation"],
@@ -407,10 +439,6 @@ class Classifier:
                 "transfer.init_from trains an output layer on them"
             )
 
-    def _name(self, label: int) -> str:
-        """Give a class's name; a model that keeps more outputs than there are classes may choose one without."""
-        return self.class_names[label] if label < len(self.class_names) else f"output {label}"
-
     def _all(self, function: Callable[..., Array], images: Images) -> np.ndarray:
         """Compute a function of every image; [n, …] for several, without the first axis for one."""
         parts, position = [], 0
@@ -440,14 +468,6 @@ class Classifier:
         padded = np.zeros((size, *canvases[0].shape), np.uint8)
         padded[: len(canvases)] = canvases
         return np.asarray(function(self._variables, meshes.put(padded, meshes.batch(self._mesh))))[: len(canvases)]
-
-
-def _probabilities(logits: Float32[np.ndarray, "*n outputs"]) -> Float[np.ndarray, "*n classes"]:
-    logits = logits.astype(np.float64)
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)  # sigmoid(z) is softmax((0, z))[1]
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return shares / shares.sum(-1, keepdims=True)
 
 
 def _kind(views: LookAt) -> Views | None:

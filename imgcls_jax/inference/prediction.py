@@ -36,6 +36,19 @@ class Prediction:
     """The probability of every class, by label, where `all_probabilities` was asked for."""
     energy: float | None = field(default=None, compare=False, repr=False)
     """log of the sum of exp of the logits: low for images unlike those of the training. None for a sigmoid head."""
+    labels: tuple[Choice, ...] | None = None
+    """Of a model of several labels per image: those whose probability reaches their threshold, the most probable first,
+    perhaps none; the label above is only the most probable one. None of a model of classes."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The numbers that the model predicts of one image."""
+
+    values: dict[str, float]
+    """By name."""
+    path: Path | None
+    """The image's file; None where it was not given as one."""
 
 
 @dataclass(frozen=True)

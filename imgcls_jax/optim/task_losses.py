@@ -44,8 +44,8 @@ class MSE(config.Loss):
 
 
 class Huber(config.Loss):
-    """Huber loss of the numbers to predict, as torch's HuberLoss: squared near the truth and linear far from it, so that
-    outliers pull less."""
+    """Huber loss of the numbers to predict, as torch's HuberLoss: squared near the truth and linear far from it, so
+    that outliers pull less."""
 
     delta: Positive = 1.0
     """Error from which on the loss is linear, in the unit of the numbers."""

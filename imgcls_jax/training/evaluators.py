@@ -100,8 +100,8 @@ def _relabeled(split: data.Split, names: tuple[str, ...], trained: tuple[str, ..
         )
     if split.labels.ndim == 2:
         raise UserError(
-            f'the evaluator "{evaluator}" has the labels {", ".join(names[:10])}, but the run {", ".join(trained[:10])}: '
-            "give the same ones in the same order"
+            f'the evaluator "{evaluator}" has the labels {", ".join(names[:10])}, but the run '
+            f"{', '.join(trained[:10])}: give the same ones in the same order"
         )
     labels = np.array([trained.index(name) for name in names], np.int32)
     relabeled = copy.copy(split)

@@ -20,7 +20,8 @@ from imgcls_jax.training.state import TrainState, join
 from imgcls_jax.xla.conv import CONVOLUTION
 
 Batch = dict[str, Array]
-"""{"image": uint8 [b, h, w, c], "label": int32 [b] (or [b, k], see `augment.targets`), "aspect": float32 [b], "index": int32 [b]}."""
+"""{"image": uint8 [b, h, w, c], "label": int32 [b] (or [b, k], see `augment.targets`), "aspect": float32 [b],
+"index": int32 [b]}."""
 Augment = Callable[..., tuple[Float[Array, "b h w c"], Float[Array, "b k"]]]
 
 

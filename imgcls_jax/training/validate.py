@@ -102,8 +102,8 @@ def _task(config: c.Config, sigmoid: bool) -> None:
     cut = [part for part in components(config.augment) if isinstance(part, c.CutMix | c.MixupOrCutMix)]
     if cut and task == "numbers":
         raise UserError(
-            f"{type(cut[0]).__name__} shares labels by area, which numbers to predict ({loss}) do not follow: take Mixup, "
-            "or leave it out"
+            f"{type(cut[0]).__name__} shares labels by area, which numbers to predict ({loss}) do not follow: take "
+            "Mixup, or leave it out"
         )
 
 

@@ -18,8 +18,8 @@ KEYS = (*(f"{letter}_{split}" for split in SPLITS for letter in "xy"), "label_na
 
 class Arrays(Source):
     """In-memory arrays: x_train uint8 [N, H, W, C] or [N, H, W], y_train integers [N], and optionally
-    x_validation, y_validation, x_test, y_test and label_names. y of 0 and 1 [N, labels] says which labels each image has;
-    y of floats, [N] or [N, numbers], are numbers to predict."""
+    x_validation, y_validation, x_test, y_test and label_names. y of 0 and 1 [N, labels] says which labels each image
+    has; y of floats, [N] or [N, numbers], are numbers to predict."""
 
     path: PathText | None = None
     """An .npz file that holds these arrays; None: they are given to `train(arrays=…)`."""
@@ -82,9 +82,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from error
 
 
-def _pair(
-    given: Mapping[str, np.ndarray], split: str, title: str
-) -> tuple[UInt8[np.ndarray, "n h w c"], Labels]:
+def _pair(given: Mapping[str, np.ndarray], split: str, title: str) -> tuple[UInt8[np.ndarray, "n h w c"], Labels]:
     for key in (f"x_{split}", f"y_{split}"):
         if key not in given:
             raise UserError(f"{title} lacks {key}")
@@ -107,7 +105,9 @@ def _pair(
     if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iub":
         return images, _several(labels, len(images), where)
     if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{where} must be integers (classes, or 0 and 1 per label) or floats (numbers to predict), not {labels.dtype}")
+        raise UserError(
+            f"{where} must be integers (classes), 0 and 1 per label, or floats (numbers), not {labels.dtype}"
+        )
     if labels.shape != images.shape[:1]:
         raise UserError(f"{where} must have the shape [{len(images)}], one label an image, not {list(labels.shape)}")
     if labels.min() < 0:

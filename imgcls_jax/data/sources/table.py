@@ -92,8 +92,8 @@ class Table(Source):
         """Refuse numbers beside labels."""
         if self.numbers and (self.separator or self.label or self.class_names):
             raise UserError(
-                "data.source.numbers names columns to predict in place of labels: leave label, separator and class_names "
-                "out, or numbers"
+                "data.source.numbers names columns to predict in place of labels: leave out label, separator and "
+                "class_names, or numbers"
             )
 
     def missing(self) -> str | None:
