@@ -32,7 +32,7 @@ class Loss(Component, root=True):
     """Whether each logit is a probability of its own, by a sigmoid, rather than all of them by one softmax. Only such a
     loss can train the single logit of `Head(sigmoid=True)`, and test-time views are averaged accordingly."""
     task: ClassVar[Task] = "classes"
-    """What the loss compares outputs with, and so the task of the whole experiment: a class per image, "labels" (several
+    """What the loss compares outputs with, and so the task of the experiment: a class per image, "labels" (several
     or none are right: uint8 [n, labels], multi-label) or "numbers" (float32 [n, numbers], regression)."""
 
     def build(self, *, num_classes: int, class_counts: Sequence[int] | None = None) -> "Callable[..., Array]":
