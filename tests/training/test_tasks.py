@@ -81,7 +81,7 @@ def test_several_labels_are_learned_tested_and_predicted(config, digits, tmp_pat
 
     classifier = Classifier.load(workdir)
     assert classifier.thresholds == tuple(tuned)
-    np.testing.assert_array_equal(classifier.labels(arrays["x_test"][:20]), named[:20])
+    np.testing.assert_array_equal(classifier.labels(list(arrays["x_test"][:20])), named[:20])
     one = classifier.predict(arrays["x_test"][0], all_probabilities=True)
     assert {choice.label for choice in one.labels} == set(np.flatnonzero(named[0]).tolist())
     assert classifier.evaluate(c.Arrays(), arrays=arrays)["test"] == pytest.approx(result["test"], abs=1e-6)
@@ -122,7 +122,7 @@ def test_numbers_are_learned_tested_and_predicted(config, digits, tmp_path, caps
     assert (workdir / "per_number.csv").read_text().count("\n") == 3
 
     classifier = Classifier.load(workdir)
-    np.testing.assert_allclose(classifier.values(arrays["x_test"][:9]), kept.logits[:9], atol=1e-4)
+    np.testing.assert_allclose(classifier.values(list(arrays["x_test"][:9])), kept.logits[:9], atol=1e-4)
     with pytest.raises(UserError, match="have no class and no probability"):
         classifier.predict(arrays["x_test"][0])
     with pytest.raises(UserError, match="exported files hold probabilities"):
