@@ -64,6 +64,7 @@ def labeled(config, **changes) -> c.Config:
     return config(**{"loss": c.MultiLabel(), "best": c.Best("map"), **changes})
 
 
+@pytest.mark.slow
 def test_several_labels_are_learned_tested_and_predicted(config, digits, tmp_path, capsys):
     images, target = digits
     arrays = arrays_of(images, labels_of(target), LABELS)
@@ -101,6 +102,7 @@ def test_several_labels_are_learned_tested_and_predicted(config, digits, tmp_pat
     np.testing.assert_allclose(again.probabilities(arrays["x_test"][0]), one.probabilities, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_numbers_are_learned_tested_and_predicted(config, digits, tmp_path, capsys):
     images, target = digits
     values = np.stack([images.mean((1, 2)) / 25.5, target], 1).astype(np.float32)
