@@ -253,7 +253,7 @@ class _Reading:
         split = self.found[name]
         if self.settings.numbers:
             values = [label.split(_GAP) for label in split.labels]
-            return np.array(values, np.float64).astype(np.float32).reshape(len(values), -1)
+            return np.array(values, np.float64).astype(np.float32).reshape(-1, len(self.settings.numbers))
         for line, file, cell in zip(split.lines, split.files, split.labels, strict=True):
             for label in [label for label in self._names(cell) if label not in numbers][:1]:
                 where = "none of data.source.class_names" if self.settings.class_names else "no class of training rows"
