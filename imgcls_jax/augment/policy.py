@@ -6,19 +6,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
 
 from imgcls_jax import config as c
 from imgcls_jax.augment.crops import center_crop
 from imgcls_jax.augment.draws import fold_in
 from imgcls_jax.augment.lazy_image import LazyImage
 from imgcls_jax.augment.normalization import Channels, normalize
+from imgcls_jax.augment.targets import targets
 from imgcls_jax.config.data import Size
 from imgcls_jax.errors import UserError
 from imgcls_jax.xla.fence import materialize
 
+Label = Shaped[Array, "b *k"]
 Augment = Callable[
-    [Key[Array, ""], UInt8[Array, "b H W c"], Int[Array, "b"], Float[Array, "b"], Int[Array, ""], Int[Array, "b"]],
+    [Key[Array, ""], UInt8[Array, "b H W c"], Label, Float[Array, "b"], Int[Array, ""], Int[Array, "b"]],
     tuple[Float[Array, "b h w c"], Float[Array, "b classes"]],
 ]
 
@@ -78,13 +80,13 @@ def build(
 
       - key: the step's random key,
       - image: uint8 [b, H, W, c] canvases,
-      - label: int32 [b],
+      - label: int32 [b]; or several labels (uint8) or numbers (float32) per image, [b, num_classes],
       - aspect: float32 [b], width / height of the original images,
       - epoch: int32 [], traced, so that the epochs of a phase share one program,
       - index: int32 [b], each example's place in its split.
 
-      It returns normalized images, float32 [b, h, w, c], and labels, float32 [b, num_classes], each of sum 1. Both
-      depend on an image's place in the batch, but not on the number of devices that share the batch.
+      It returns normalized images, float32 [b, h, w, c], and labels, float32 [b, num_classes], those of classes each of
+      sum 1. Both depend on an image's place in the batch, but not on the number of devices that share the batch.
 
     Raises:
       UserError: when it is traced: an operation returns something of another shape or dtype than it must.
@@ -94,7 +96,7 @@ def build(
     def augment(
         key: Key[Array, ""],
         image: UInt8[Array, "b H W c"],
-        label: Int[Array, "b"],
+        label: Label,
         aspect: Float[Array, "b"],
         epoch: Int[Array, ""],
         index: Int[Array, "b"],
@@ -103,7 +105,7 @@ def build(
         image_keys = jax.random.split(image_key, image.shape[0])
         batch = c.BatchInfo(aspect, epoch, index, image_size, mean, std, num_classes, fit)
         lazy = LazyImage.of(image)
-        labels = jax.nn.one_hot(label, num_classes)
+        labels = targets(label, num_classes)
         # Keyed by the place in the whole policy: what an operation draws does not depend on which others run.
         for place, op in active:
             if not isinstance(op, c.Mix):

@@ -37,10 +37,10 @@ def build(
     if views is None:
         return functools.partial(prepare_for_evaluation, image_size=data.image_size, mean=data.mean, std=data.std), None
     check(data, views)
-    sigmoid = config.loss.sigmoid
+    sigmoid, numbers = config.loss.sigmoid, config.loss.task == "numbers"
     return (
         functools.partial(stack_views, kind=views, image_size=data.image_size, mean=data.mean, std=data.std),
-        functools.partial(average, sigmoid=sigmoid),
+        functools.partial(jnp.mean, axis=0) if numbers else functools.partial(average, sigmoid=sigmoid),
     )
 
 

@@ -18,12 +18,14 @@ Examples:
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from imgcls_jax.cli import flags
 from imgcls_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from imgcls_jax.evaluation.predictions import Predictions
+    from imgcls_jax.inference.classifier import Classifier
     from imgcls_jax.record.documents import Evaluation
 
 
@@ -41,9 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
 
     from imgcls_jax.display.console import Console
+    from imgcls_jax.display.tables import plain
     from imgcls_jax.evaluation import figures
     from imgcls_jax.evaluation import predictions as keep
     from imgcls_jax.inference.classifier import Classifier
+    from imgcls_jax.record import strict
     from imgcls_jax.record.json_files import write_json
     from imgcls_jax.training import summary
     from imgcls_jax.xla import runtime
@@ -56,7 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with console.wait("evaluating"):
         result, made = classifier.evaluate_images(views=options.views)
     with console.wait("computing the intervals"):
-        details = {name: figures.compute(predictions) for name, predictions in made.items() if predictions.is_finite}
+        details = {
+            name: figures.compute(predictions)
+            for name, predictions in made.items()
+            if predictions.is_finite and predictions.task == "classes"
+        }
+        tables = {name: _rows(predictions, classifier) for name, predictions in made.items()}
     rows = {}
     for split, values in (("validation", result["validation"]), ("test", result["test"])):
         if values:
@@ -66,6 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.section(f"{_title(split, result)}: {found['images']:,} images", figures.table(found))
         confused = [f"{p['true']} as {p['predicted']} ({p['images']})" for p in found["most_confused"]]
         console.table("most confused", {"": ", ".join(confused) or "no image is predicted wrong"})
+    for split, rows_of_task in tables.items():
+        if rows_of_task:
+            cells = [[_cell(value) for value in row.values()] for row in rows_of_task]
+            text = plain(list(rows_of_task[0]), cells, right=range(1, len(cells[0])), indent="  ")
+            console.section(f"{_title(split, result)}: {len(made[split]):,} images", text)
     for split, predictions in made.items():
         if not predictions.is_finite:
             console.table("note", {"": f"the {split} split has no further figures: outputs are NaN or infinite"})
@@ -74,12 +88,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.workdir:
         try:
             options.workdir.mkdir(parents=True, exist_ok=True)
-            document = {**result, "figures": details}
+            document = {
+                **result,
+                "figures": details | {name: strict.encode(found) for name, found in tables.items() if found},
+            }
             write_json(options.workdir / ("evaluation.json" if subject.run else "result.json"), document)
             for name, predictions in made.items():
                 keep.save(predictions, keep.path_of(options.workdir, name))
         except (OSError, UserError) as error:  # the figures are shown, as those of a run that may only be read
             raise UserError(f"the figures above are not written to {options.workdir}: {error}") from error
+
+
+def _rows(made: "Predictions", classifier: "Classifier") -> "list[dict[str, Any]]":
+    """A row for each label or number; of classes, or where an output is not finite, none."""
+    from imgcls_jax.evaluation import tasks
+
+    if made.task == "classes" or not made.is_finite:
+        return []
+    if made.task == "labels":
+        found: Any = tasks.label_rows(made.logits, made.labels, made.class_names, classifier.thresholds)
+    else:
+        found = tasks.of_numbers(made.logits, made.labels, made.class_names)
+    return found
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else f"{value}"
 
 
 def _title(split: str, result: "Evaluation") -> str:

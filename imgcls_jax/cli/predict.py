@@ -10,7 +10,8 @@ a line for each, in the order given: its most probable class, the model's probab
 --calibrated, --sets and --unknown apply what `imgcls calibrate` has fitted: probabilities at its temperature (--sets
 too); the set of classes that holds the right one with a probability of at least COVERAGE; and the class "unknown" for
 images whose energy is below that of almost all validation images. --threshold calls those unknown whose most probable
-class has a lower probability.
+class has a lower probability. A run of several labels per image names those that reach their thresholds (in CSV
+separated by |), one of numbers those (docs/tasks.md).
 
 A file that cannot be read as an image has a line and a row too: its status says why, where that of others is "ok". The
 command then ends with status 2, after all others are classified.
@@ -36,7 +37,8 @@ from imgcls_jax.errors import UserError, short
 if TYPE_CHECKING:
     from imgcls_jax.inference.answers import Answers, Row
     from imgcls_jax.inference.classifier import Classifier
-    from imgcls_jax.inference.prediction import Prediction, Unreadable
+    from imgcls_jax.inference.prediction import Estimate, Prediction, Unreadable
+    from imgcls_jax.inference.task_answers import LabelAnswers, NumberAnswers
 
 _INPUT = "-"  # stands for standard input
 
@@ -93,7 +95,9 @@ def _advice(path: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     _check(options)
-    flags.saved_config(options.workdir)  # a wrong folder is found before anything slow begins
+    # A wrong folder is found before anything slow begins.
+    task = flags.saved_config(options.workdir).loss.task
+    _check_task(options, task)
     files = find(options.images)
     if not files:
         raise UserError("there are no images: standard input names none")
@@ -101,6 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from imgcls_jax.evaluation import calibration
     from imgcls_jax.inference.answers import Answers
     from imgcls_jax.inference.classifier import Classifier
+    from imgcls_jax.inference.task_answers import LabelAnswers, NumberAnswers
     from imgcls_jax.xla import runtime
 
     asked = options.calibrated or options.unknown or options.sets is not None
@@ -117,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         classifier = Classifier.load(options.workdir, views=fitted.views if fitted else None)  # type: ignore[arg-type]
         for note in classifier.notes:
             print(f"note: {note}", file=sys.stderr)  # stdout has a line an image
-        answers = Answers(
+        answers: Answers | LabelAnswers | NumberAnswers = Answers(
             classifier.class_names,
             fitted,
             coverage=options.sets,
@@ -127,7 +132,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             top=options.top,
             everything=options.probabilities,
         )
-        read, unreadable, rows = _answer(classifier.predict_each(files, all_probabilities=True), answers)
+        if task == "labels":
+            answers = LabelAnswers(classifier.class_names, options.probabilities)
+        elif task == "numbers":
+            answers = NumberAnswers(classifier.class_names)
+        results: Any = (
+            classifier.estimate_each(files)
+            if task == "numbers"
+            else classifier.predict_each(files, all_probabilities=True)
+        )
+        read, unreadable, rows = _answer(results, answers)
         columns = answers.columns(classifier.config.model.output_classes(len(classifier.class_names)))
         for file, write in writers:
             write(file, columns, rows)
@@ -180,11 +194,31 @@ def _check(options: Any) -> None:
             ) from None
 
 
+def _check_task(options: Any, task: str) -> None:
+    """Refuse what is for one class per image where the run predicts labels or numbers."""
+    if task == "classes":
+        return
+    named = {
+        "--sets": options.sets is not None,
+        "--unknown": options.unknown,
+        "--calibrated": options.calibrated,
+        "--threshold": options.threshold > 0,
+        "--top": options.top > 1,
+        "--probabilities": options.probabilities and task == "numbers",
+    }
+    for flag in (flag for flag, given in named.items() if given):
+        instead = "thresholds.json says from which probability on each label is named" if task == "labels" else ""
+        raise UserError(
+            f"{flag} is for one class per image, and this run predicts {task}: leave it out"
+            + (f" ({instead})" if instead else "")
+        )
+
+
 def _answer(
-    results: "Iterable[Prediction | Unreadable]", answers: "Answers"
+    results: "Iterable[Prediction | Estimate | Unreadable]", answers: "Answers | LabelAnswers | NumberAnswers"
 ) -> "tuple[list[str], list[Unreadable], list[Row]]":
     """Print a line for each result; return the files that were read, those that were not, and a row for each."""
-    from imgcls_jax.display.console import Console, percent
+    from imgcls_jax.display.console import Console
     from imgcls_jax.inference.prediction import Unreadable
 
     console = Console()
@@ -192,15 +226,14 @@ def _answer(
     unreadable: list[Unreadable] = []
     rows: list[Row] = []
     for result in results:
-        row = answers.row(result)
+        row = answers.row(result)  # type: ignore[arg-type]
         rows.append(row)
         if isinstance(result, Unreadable):
             unreadable.append(result)
             console.line(f"unreadable: {result.image}: {result.reason}")
         else:
             read.append(row["file"])
-            inside = f"  {{{', '.join(row['set'])}}}" if "set" in row else ""
-            console.line(f"{row['class']}  {percent(row['probability'])}{inside}  {row['file']}")
+            console.line(answers.line(row))
     return read, unreadable, rows
 
 
@@ -234,7 +267,7 @@ def _column(name: str, values: list[Any], pyarrow: Any) -> Any:
     """Types do not depend on the values, of which all may be missing."""
     if name == "label":
         kind = pyarrow.int64()
-    elif name == "set":
+    elif name in ("set", "labels"):
         kind = pyarrow.list_(pyarrow.string())
     elif name in ("file", "status", "class") or name.startswith("class_"):
         kind = pyarrow.string()

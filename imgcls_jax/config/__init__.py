@@ -77,6 +77,9 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` finds these, and a u
     from imgcls_jax.optim.schedules import Polynomial as Polynomial
     from imgcls_jax.optim.schedules import Step as Step
     from imgcls_jax.optim.sgd import SGD as SGD
+    from imgcls_jax.optim.task_losses import MSE as MSE
+    from imgcls_jax.optim.task_losses import Huber as Huber
+    from imgcls_jax.optim.task_losses import MultiLabel as MultiLabel
 
 __all__ = [
     "EMA",

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from imgcls_jax.config.optim import Task
 from imgcls_jax.config.registry import Component
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Metric(Component, root=True):
     """Name of the metric in results, in logs and in `Best.metric`."""
     higher_is_better: ClassVar[bool] = True
     """Whether the highest value is the best one, or the lowest."""
+    task: ClassVar[Task] = "classes"
+    """The task (`Loss.task`) whose labels it compares with; those of "labels" and "numbers" are [b, outputs]."""
 
     def sums(self, logits: "Array", labels: "Array", mask: "Array") -> Any:
         """Sum what the metric needs over a batch; traced inside `jax.jit`.

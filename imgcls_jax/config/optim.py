@@ -21,6 +21,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Epochs = Annotated[int, Field(gt=0)]
 Steps = Annotated[int, Field(gt=0)]
+Task = Literal["classes", "labels", "numbers"]
+"""What is learned of an image: one of several classes; any number of labels; or one or more numbers."""
 
 
 class Loss(Component, root=True):
@@ -29,6 +31,9 @@ class Loss(Component, root=True):
     sigmoid: ClassVar[bool] = False
     """Whether each logit is a probability of its own, by a sigmoid, rather than all of them by one softmax. Only such a
     loss can train the single logit of `Head(sigmoid=True)`, and test-time views are averaged accordingly."""
+    task: ClassVar[Task] = "classes"
+    """What the loss compares outputs with, and so the task of the experiment: a class per image, "labels" (several
+    or none are right: uint8 [n, labels], multi-label) or "numbers" (float32 [n, numbers], regression)."""
 
     def build(self, *, num_classes: int, class_counts: Sequence[int] | None = None) -> "Callable[..., Array]":
         """Make the function (logits, labels) → loss of each example; training minimizes its mean.
@@ -36,6 +41,7 @@ class Loss(Component, root=True):
         The function is traced inside `jax.jit`. It takes float32 logits [b, num_classes] and float labels
         [b, num_classes], each row a distribution over the classes (one-hot, or mixed by mixup), and returns float32
         [b]. With a head of one sigmoid output, logits are [b, 1] and labels float [b], the probability of class 1.
+        Where `task` is not "classes", labels are float32 [b, outputs]: 0 or 1 (or between, by mixup), or numbers.
 
         Args:
           num_classes: number of classes.

@@ -14,7 +14,7 @@ from imgcls_jax.config.data import Canvas, Data, Source
 from imgcls_jax.data import groups
 from imgcls_jax.data.bad_rows import BadRows
 from imgcls_jax.data.cache import Canvases, make_canvases
-from imgcls_jax.data.examples import Encoded, Examples, Progress, Splits, check
+from imgcls_jax.data.examples import Encoded, Examples, Labels, Progress, Splits, check
 from imgcls_jax.data.split import fold, hold_out, record, split_hash
 from imgcls_jax.errors import UserError
 
@@ -41,8 +41,8 @@ class Split:
         """"train", "validation" or "test"."""
         self.canvas = canvas
         """How the canvases are made."""
-        self.labels: Int32[np.ndarray, " n"] = examples.labels[rows]
-        """Class of each example."""
+        self.labels: Labels = examples.labels[rows]
+        """Class of each example, its labels, or the numbers to predict of it."""
         self.aspect: Float32[np.ndarray, " n"] = canvases.aspect[rows]
         """Width / height of each original image; 1 where `canvas.fit` is "crop"."""
         self.ids: list[str] = [examples.ids[i] for i in rows.tolist()]
@@ -65,7 +65,9 @@ class Split:
         return self._canvases.storage
 
     def class_counts(self, num_classes: int) -> Int64[np.ndarray, " classes"]:
-        """Count the examples of each class."""
+        """Count the examples of each class, or with each label; all of them have each number."""
+        if self.labels.ndim == 2:
+            return (self.labels >= (1 if self.labels.dtype == np.uint8 else -np.inf)).sum(0)
         return np.bincount(self.labels, minlength=num_classes)
 
     def read(self, indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
@@ -93,7 +95,7 @@ class Dataset:
     validation: Split | None
     test: Split | None
     class_names: tuple[str, ...]
-    """Name of each class, by label."""
+    """Name of each class, by label; or of each label or number, by its column."""
     split_hash: str
     """12 hexadecimal digits that change when an example is added to a split, removed from it or relabeled."""
     bad: list[BadImage]
@@ -175,7 +177,7 @@ def load(
     hash_ = split_hash({name: (split.ids, split.labels) for name, split in splits.items()})
     recorded = record(workdir, hash_, rows_kept) if workdir is not None else []
     validation = splits.get("validation")
-    notes = (*source.notes, *recorded, *_validation_notes(validation))
+    notes = (*source.notes, *recorded, *_validation_notes(validation), *_drawn_notes(source, config))
     return Dataset(splits["train"], validation, splits.get("test"), source.class_names, hash_, bad, notes)
 
 
@@ -209,7 +211,7 @@ def _split(source: Splits, config: Data) -> dict[str, tuple[Examples, Int64[np.n
         if examples is not None:
             parts[name] = (examples, np.arange(len(examples)))
         elif share > 0 or (name == "validation" and config.fold):
-            labels, together = source.train.labels[rows], source.train.groups
+            labels, together = _strata(source.train.labels[rows]), source.train.groups
             grouped = None if together is None else [together[i] for i in rows.tolist()]
             if share > 0:
                 kept, held = hold_out(labels, share, config.split_seed, source.class_names, name, grouped)
@@ -222,6 +224,21 @@ def _split(source: Splits, config: Data) -> dict[str, tuple[Examples, Int64[np.n
     parts = {name: parts[name] for name in ("train", "validation", "test") if name in parts}
     groups.refuse_divided(parts, source.title)
     return parts
+
+
+def _strata(labels: Labels) -> Int32[np.ndarray, " n"]:
+    """The class within which examples are held out: the same for all where each has several labels, or numbers."""
+    return labels if labels.ndim == 1 else np.zeros(len(labels), np.int32)
+
+
+def _drawn_notes(source: Splits, config: Data) -> list[str]:
+    held = config.validation_share or config.test_share or config.fold
+    if source.train.labels.ndim == 1 or not held:
+        return []
+    return [
+        "the images that are held out are drawn at random: a stratified split is for one class per image, so look that "
+        "each label has images in every split"
+    ]
 
 
 def _refuse_two_validations(source: Splits, config: Data) -> None:
@@ -276,7 +293,9 @@ def _refuse_too_many_bad(bad: list[BadImage], total: int, config: Data, source: 
     )
 
 
-def _refuse_vanished_classes(listed: Int32[np.ndarray, " n"], train: Split, class_names: tuple[str, ...]) -> None:
+def _refuse_vanished_classes(listed: Labels, train: Split, class_names: tuple[str, ...]) -> None:
+    if listed.ndim == 2:
+        return
     gone = np.setdiff1d(listed, train.labels)
     if len(gone):
         raise UserError(f'no training image of class "{class_names[gone[0]]}" can be read: see bad_images.csv')

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32, Integer, UInt8
+from jaxtyping import Float32, Int32, Integer, UInt8
 
 from imgcls_jax.data.files import ImageFile
 from imgcls_jax.errors import UserError, did_you_mean
 
 Encoded = Path | bytes | np.ndarray
 """An image as its source holds it: a file, the bytes of a file, or uint8 pixels [h, w] or [h, w, c]."""
+
+Labels = Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n k"] | Float32[np.ndarray, "n k"]
+"""A class per example, 0 … classes − 1; or 1 for each of k labels that it has and 0 for the others; or k numbers."""
 
 Label = str | int | np.integer
 """The name of a class, or its number from 0."""
@@ -40,8 +43,8 @@ class Examples:
 
     name: str
     """Split of the source: "train", "validation" or "test"."""
-    labels: Int32[np.ndarray, " n"]
-    """Class of each example, 0 … classes − 1."""
+    labels: Labels
+    """Class of each example, its labels, or the numbers to predict of it."""
     ids: Sequence[str]
     """What identifies each example: its path below the root, or its record in the source. Distinct."""
     fingerprint: Callable[[], str]
@@ -77,7 +80,7 @@ class Examples:
         cls,
         name: str,
         files: Sequence[ImageFile],
-        labels: Int32[np.ndarray, " n"],
+        labels: Labels,
         root: Path,
         groups: Sequence[str] | None = None,
     ) -> "Examples":
@@ -140,7 +143,7 @@ class Splits:
     validation: Examples | None
     test: Examples | None
     class_names: tuple[str, ...]
-    """Name of each class, by label."""
+    """Name of each class, by label; or of each label or number, by its column."""
     title: str
     """How messages call the source: "the folder /data/pets", "the tfds set cifar10:3.0.2"."""
     notes: tuple[str, ...] = ()
@@ -207,14 +210,20 @@ def check(splits: Any, opened: str) -> Splits:
             continue
         where = f"the {examples.name} split of {splits.title} ({opened}.open)"
         labels = np.asarray(examples.labels)
-        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        of_classes = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+        vectors = labels.ndim == 2 and labels.dtype in (np.uint8, np.float32)
+        if not of_classes and not (vectors and labels.shape[1] == len(splits.class_names)):
             raise UserError(
-                f"labels of {where} must be integers of the shape [n], not {labels.dtype} of the shape "
-                f"{list(labels.shape)}"
+                f"labels of {where} must be integers of the shape [n], or with a name for each column uint8 (several "
+                f"labels) or float32 (numbers to predict) of the shape [n, {len(splits.class_names)}], not "
+                f"{labels.dtype} of the shape {list(labels.shape)}"
             )
         if not len(labels):
             raise UserError(f"{where} has no images")
-        if not 0 <= labels.min() <= labels.max() < len(splits.class_names):
+        if vectors and not (np.isfinite(labels).all() if labels.dtype == np.float32 else labels.max() <= 1):
+            must = "finite numbers" if labels.dtype == np.float32 else "0 or 1"
+            raise UserError(f"labels of {where} must be {must}")
+        if of_classes and not 0 <= labels.min() <= labels.max() < len(splits.class_names):
             raise UserError(
                 f"labels of {where} go from {labels.min()} to {labels.max()}, but there are "
                 f"{len(splits.class_names)} class names"

@@ -3,7 +3,7 @@
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, Shaped
 
 _EPOCH, _SPLIT, _BALANCED, _GROUPS = 1, 2, 3, 4  # Keeps the streams of different uses apart.
 
@@ -52,7 +52,7 @@ def balanced_order(labels: Int32[np.ndarray, " n"], seed: int, epoch: int) -> In
 
 
 def train_order(
-    labels: Int32[np.ndarray, " n"], sampling: Literal["shuffle", "balanced"], seed: int, epoch: int
+    labels: Shaped[np.ndarray, "n *k"], sampling: Literal["shuffle", "balanced"], seed: int, epoch: int
 ) -> Int64[np.ndarray, " n"]:
     """Draw the examples of one epoch of training: each once ("shuffle"), or each class equally often ("balanced")."""
     if sampling == "balanced":

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int32, Int64, Integer
+from jaxtyping import Bool, Int64, Integer, Shaped
 
 from imgcls_jax import outputs
 from imgcls_jax.data.examples import digest
@@ -106,7 +106,7 @@ def _sides(
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
-def split_hash(splits: Mapping[str, tuple[Sequence[str], Int32[np.ndarray, " n"]]]) -> str:
+def split_hash(splits: Mapping[str, tuple[Sequence[str], Shaped[np.ndarray, "n *k"]]]) -> str:
     """Compute 12 hexadecimal digits that identify which examples, with which labels, are in which split.
 
     They are the first of the SHA-256 over every split's name and its examples' labels and ids, in order.

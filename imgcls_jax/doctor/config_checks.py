@@ -63,7 +63,7 @@ def augmentation_without_effect(subject: Subject) -> Iterator[Finding]:
             )
 
 
-@check(needs=("config", "dataset"))
+@check(needs=("config", "dataset"), of_classes=True)
 def augmentation_against_labels(subject: Subject) -> Iterator[Finding]:
     """Flips and turns after which an image looks like one of another class, as a mirrored arrow does."""
     dataset, names = subject.dataset, subject.dataset.class_names

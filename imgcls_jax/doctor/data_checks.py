@@ -86,7 +86,7 @@ def tiny(subject: Subject) -> Iterator[Finding]:
             )
 
 
-@check(needs=("dataset",), quick=True)
+@check(needs=("dataset",), quick=True, of_classes=True)
 def few_images(subject: Subject) -> Iterator[Finding]:
     """Classes of few training images, and classes that an evaluation lacks."""
     names = subject.dataset.class_names
@@ -110,7 +110,7 @@ def few_images(subject: Subject) -> Iterator[Finding]:
             )
 
 
-@check(needs=("dataset",), quick=True)
+@check(needs=("dataset",), quick=True, of_classes=True)
 def imbalance(subject: Subject) -> Iterator[Finding]:
     """Classes of very different size, where nothing makes up for it."""
     config, names = subject.config, subject.dataset.class_names
@@ -184,7 +184,7 @@ def _duplicates(
 
     across, mislabeled, within = [], [], []
     for group in groups:
-        labels = {int(splits[number].labels[row]) for number, row in group}
+        labels = {splits[number].labels[row].tobytes() for number, row in group}
         if len({number for number, _ in group}) > 1:
             across.append(group)
         if len(labels) > 1:

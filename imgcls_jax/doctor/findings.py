@@ -106,22 +106,25 @@ class Check:
     """Attributes of the subject that must not be None."""
     quick: bool
     """Whether it is made before each training."""
+    of_classes: bool = False
+    """Whether it is for data of one class per image alone."""
 
 
 CHECKS: list[Check] = []
 """All checks, in the order in which they are made."""
 
 
-def check(*, needs: Sequence[str] = (), quick: bool = False) -> Callable[[Run], Run]:
+def check(*, needs: Sequence[str] = (), quick: bool = False, of_classes: bool = False) -> Callable[[Run], Run]:
     """Register a function as a check.
 
     Args:
       needs: attributes of the subject without which it cannot be made.
       quick: make it before each training too: it takes milliseconds, or heeds `Subject.quick`.
+      of_classes: make it for data of one class per image alone.
     """
 
     def register(function: Run) -> Run:
-        CHECKS.append(Check(function.__name__, function, tuple(needs), quick))  # type: ignore[attr-defined]
+        CHECKS.append(Check(function.__name__, function, tuple(needs), quick, of_classes))  # type: ignore[attr-defined]
         return function
 
     return register
@@ -150,6 +153,8 @@ def examine(subject: Subject, checks: Sequence[Check]) -> tuple[list[Finding], l
     made, findings = [], []
     for one in checks:
         if (subject.quick and not one.quick) or any(getattr(subject, name) is None for name in one.needs):
+            continue
+        if one.of_classes and subject.dataset.train.labels.ndim == 2:
             continue
         made.append(one.name)
         findings += [dataclasses.replace(finding, check=one.name) for finding in one.run(subject)]

@@ -9,6 +9,7 @@ import numpy as np
 from imgcls_jax import augment, data, outputs
 from imgcls_jax import config as c
 from imgcls_jax.augment.contact_sheet import contact_sheet
+from imgcls_jax.evaluation import tasks
 
 
 def preview(config: c.Config, folder: Path, *, images: int = 8, draws: int = 6) -> list[Path]:
@@ -23,6 +24,7 @@ def preview(config: c.Config, folder: Path, *, images: int = 8, draws: int = 6) 
     Raises:
       UserError: something in the data is wrong.
     """
+    tasks.need_classes(config.loss.task, "the preview")
     outputs.make_folder(folder)
     dataset = data.load(config.data)
     settings = config.data

@@ -6,8 +6,32 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from imgcls_jax.config.optim import Task
 from imgcls_jax.data import Dataset, Split
 from imgcls_jax.errors import UserError, did_you_mean
+from imgcls_jax.evaluation import tasks
+
+
+def evaluated(dataset: Dataset, trained: Sequence[str], task: Task) -> Dataset:
+    """Return the data set that a model is evaluated on, with the labels of the trained classes of the same names.
+
+    Args:
+      dataset: see `matched`.
+      trained: see `matched`.
+      task: what the model was trained for.
+
+    Raises:
+      UserError: the labels are of another kind or class, or there is nothing to evaluate.
+    """
+    if (found := tasks.of_labels(dataset.train.labels)) != task:
+        raise UserError(f"the data have {tasks.NAMES[found]}, but the model was trained on {tasks.NAMES[task]}")
+    dataset = matched(dataset, trained)
+    if dataset.validation is None and dataset.test is None:
+        raise UserError(
+            "there are neither validation nor test images to evaluate: put images into a folder test/CLASS beside "
+            "train/CLASS, or hold some out with data.validation_share or data.test_share"
+        )
+    return dataset
 
 
 def matched(dataset: Dataset, trained: Sequence[str]) -> Dataset:
@@ -25,6 +49,11 @@ def matched(dataset: Dataset, trained: Sequence[str]) -> Dataset:
     found = dataset.class_names
     if tuple(trained) == found:
         return dataset
+    if dataset.train.labels.ndim == 2:
+        raise UserError(
+            f"the data have the labels {', '.join(found[:10])}, but the model was trained on "
+            f"{', '.join(trained[:10])}: give the same ones in the same order"
+        )
     if _is_numbered(found) or _is_numbered(trained):
         if len(found) > len(trained):
             raise UserError(f"the data have {len(found)} classes, but the model was trained on {len(trained)}")

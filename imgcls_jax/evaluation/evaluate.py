@@ -72,8 +72,9 @@ class Evaluation:
         )
 
     def __call__(self, variables: tuple[Tree, Tree]) -> dict[str, float]:
-        """Compute the metrics over the whole split: {"loss", "top1", "top5", "count"} and those of the config."""
-        return self._evaluate(variables, keep=metrics.need_all(self._metrics))[0]
+        """Compute the metrics over the whole split: {"loss", "top1", "top5", "count"}, or those of another
+        task (`tasks.DIRECTIONS`), and those of the config."""
+        return self._evaluate(variables, keep=metrics.need_all(self._metrics, self._split.labels))[0]
 
     def predict(self, variables: tuple[Tree, Tree], class_names: Sequence[str]) -> tuple[dict[str, float], Predictions]:
         """Compute the metrics, as a call does, and the outputs for every image, in the same pass.
@@ -107,7 +108,7 @@ class Evaluation:
         """The sums before the first batch."""
         if self._zeros is None:
             outputs = jax.eval_shape(self._predict, variables, batch["image"]).shape[-1] if self._metrics else 0
-            self._zeros = metrics.init(self._metrics, outputs)
+            self._zeros = metrics.init(self._metrics, outputs, self._split.labels)
         return meshes.put(self._zeros, meshes.replicated(self._mesh))
 
     def _batches(self) -> Iterator[Batch]:

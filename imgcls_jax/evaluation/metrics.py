@@ -13,16 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 from pydantic import Field
 
 from imgcls_jax import config as c
+from imgcls_jax.config.optim import Task
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import ranking, scores
+from imgcls_jax.evaluation import ranking, scores, tasks
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.optim import losses
 
-_ALWAYS = {"loss": False, "top1": True, "top5": True}
+Label = Int[Array, " b"] | Shaped[Array, "b m"]
+"""A class per example; or several labels, or numbers."""
 
 
 @flax.struct.dataclass
@@ -41,14 +43,47 @@ class Metrics(clu_metrics.Collection):
         count = int(host.top1.count)
         return {name: float(a.total) / max(count, 1) for name, a in averages.items()} | {"count": count}
 
+    @staticmethod
+    def of_batch(loss: Float[Array, " b"], logits: Float[Array, "b k"], targets: Float[Array, "b m"]) -> "Metrics":
+        """Compute the metrics of a training batch."""
+        # Under mixup a prediction counts as right where it names the class of the greater share.
+        return batch_metrics(loss, logits, jnp.argmax(targets, -1))  # type: ignore[return-value]
+
+
+@flax.struct.dataclass
+class LossMetrics(clu_metrics.Collection):
+    """The average loss over the examples seen so far, of tasks other than one class per image."""
+
+    loss: clu_metrics.Average.from_output("loss")  # type: ignore[valid-type]
+
+    def result(self) -> dict[str, float]:
+        """Compute {"loss", "count"}."""
+        loss = jax.device_get(self.loss)
+        return {"loss": float(loss.total) / max(int(loss.count), 1), "count": int(loss.count)}
+
+    @staticmethod
+    def of_batch(loss: Float[Array, " b"], logits: Float[Array, "b k"], targets: Float[Array, "b m"]) -> "LossMetrics":
+        """Compute the metrics of a training batch."""
+        return LossMetrics.single_from_model_output(loss=loss)
+
+
+AnyMetrics = Metrics | LossMetrics
+
+
+def empty(task: Task) -> AnyMetrics:
+    """Return the metrics of no example."""
+    return (Metrics if task == "classes" else LossMetrics).empty()
+
 
 def batch_metrics(
     loss: Float[Array, " b"],
     logits: Float[Array, "b k"],
-    label: Int[Array, " b"],
+    label: Label,
     mask: Bool[Array, " b"] | None = None,
-) -> Metrics:
+) -> AnyMetrics:
     """Compute the metrics of one batch; rows whose mask is False do not count. With at most five classes top-5 is 1."""
+    if label.ndim == 2:
+        return LossMetrics.single_from_model_output(mask=mask, loss=loss)
     top1, top5 = (losses.correct(logits, label, k).astype(jnp.float32) for k in (1, 5))
     return Metrics.single_from_model_output(mask=mask, loss=loss, top1=top1, top5=top5)
 
@@ -60,28 +95,31 @@ def batch_metrics(
 class Figures(flax.struct.PyTreeNode):
     """What an evaluation has summed so far; a pytree, to be carried from one jitted step to the next."""
 
-    metrics: Metrics
+    metrics: AnyMetrics
     sums: dict[str, Any]
     """The sums of each metric of `Config.metrics` by its name."""
 
 
-def init(metrics: Sequence[c.Metric], outputs: int) -> Figures:
+def init(metrics: Sequence[c.Metric], outputs: int, labels: np.ndarray | None = None) -> Figures:
     """Return the sums over no example.
 
     Args:
       metrics: `Config.metrics`.
       outputs: number of logits per example.
+      labels: those of a split, whose shape and dtype tell the task; None: a class per image.
 
     Raises:
       UserError: a metric counts rows that its mask leaves out.
     """
     # A batch of padding alone must add nothing; that also tells the shapes of the sums.
-    nothing = jnp.zeros((1, outputs), jnp.float32), jnp.zeros(1, jnp.int32), jnp.zeros(1, bool)
+    labels = np.zeros(0, np.int32) if labels is None else labels
+    no_label = jnp.zeros((1, *labels.shape[1:]), labels.dtype)
+    nothing = jnp.zeros((1, outputs), jnp.float32), no_label, jnp.zeros(1, bool)
     sums = {metric.name: jax.device_get(jax.jit(metric.sums)(*nothing)) for metric in metrics}
     for name, tree in sums.items():
         if any(np.any(leaf != 0) for leaf in jax.tree.leaves(tree)):
             raise UserError(f'the metric "{name}" counts padding: rows whose mask is False must add zero to its sums')
-    return Figures(metrics=Metrics.empty(), sums=sums)
+    return Figures(metrics=empty(tasks.of_labels(labels)), sums=sums)
 
 
 def update(
@@ -90,7 +128,7 @@ def update(
     *,
     loss: Float[Array, " b"],
     logits: Float[Array, "b outputs"],
-    label: Int[Array, " b"],
+    label: Label,
     mask: Bool[Array, " b"],
 ) -> Figures:
     """Add a batch; rows whose mask is False do not count. Traced inside `jax.jit`.
@@ -104,9 +142,9 @@ def update(
     return Figures(metrics=figures.metrics.merge(batch_metrics(loss, logits, label, mask)), sums=sums)
 
 
-def need_all(metrics: Sequence[c.Metric]) -> bool:
-    """Whether a metric needs the outputs for all images."""
-    return any(isinstance(metric, c.MetricOfAll) for metric in metrics)
+def need_all(metrics: Sequence[c.Metric], labels: np.ndarray) -> bool:
+    """Whether a metric, or the task of these labels, needs the outputs for all images."""
+    return labels.ndim == 2 or any(isinstance(metric, c.MetricOfAll) for metric in metrics)
 
 
 def result(
@@ -118,7 +156,7 @@ def result(
       figures: the sums over all examples.
       metrics: those that `init` was given.
       logits: [n, outputs] of all examples, where one of the metrics needs them.
-      labels: [n], likewise.
+      labels: [n] or [n, outputs], likewise.
     """
     sums = jax.device_get(figures.sums)
 
@@ -128,15 +166,17 @@ def result(
             return float(metric.of_all(logits, labels))
         return float(metric.result(sums[metric.name]))
 
-    return figures.metrics.result() | {metric.name: value(metric) for metric in metrics}
+    of_task = {} if labels is None or logits is None or labels.ndim == 1 else tasks.figures(logits, labels)
+    return figures.metrics.result() | of_task | {metric.name: value(metric) for metric in metrics}
 
 
 # ---- names and directions -------------------------------------------------------------------------------------------
 
 
 def directions(metrics: Sequence[c.Metric]) -> dict[str, bool]:
-    """Tell by name whether the highest value of a metric is the best: of loss, top-1, top-5 and `Config.metrics`."""
-    return _ALWAYS | {metric.name: metric.higher_is_better for metric in metrics}
+    """Tell by name whether the highest value of a metric is the best: of those of every task, and `Config.metrics`."""
+    always = tasks.DIRECTIONS["labels"] | tasks.DIRECTIONS["numbers"] | tasks.DIRECTIONS["classes"]
+    return always | {metric.name: metric.higher_is_better for metric in metrics}
 
 
 def score(values: Mapping[str, float], name: str, metrics: Sequence[c.Metric]) -> float:
@@ -154,16 +194,23 @@ def score(values: Mapping[str, float], name: str, metrics: Sequence[c.Metric]) -
 
 def check(config: c.Config) -> None:
     """Raise UserError for metrics without a usable name, and for settings that name a metric which is not there."""
-    taken = dict.fromkeys((*_ALWAYS, "count"), "which every evaluation gives")
+    task = config.loss.task
+    always = tasks.DIRECTIONS[task]
+    taken = dict.fromkeys((*always, "count"), "which every evaluation gives")
     for index, metric in enumerate(config.metrics):
         name, kind = getattr(metric, "name", None), type(metric).__name__
         if not isinstance(name, str) or not name:
             raise UserError(f'metrics[{index}]: {kind} has no name: declare `name: ClassVar[str] = "…"` in it')
         if name in taken:
             raise UserError(f'metrics[{index}]: {kind} is named "{name}", {taken[name]}: rename or remove it')
+        if metric.task != task:
+            raise UserError(
+                f"metrics[{index}]: {kind} is for {tasks.NAMES[metric.task]}, and {type(config.loss).__name__} is a "
+                f"loss for {tasks.NAMES[task]}: remove it; every evaluation gives {', '.join(always)}"
+            )
         taken[name] = f"as {kind} is"
     shape = config.optim.schedule.shape
-    own = list(directions(config.metrics))
+    own = [*always, *(metric.name for metric in config.metrics)]
     evaluated = [f"{evaluator.name}/{name}" for evaluator in config.evaluators for name in own]
     wanted = {
         "best.metric": (config.best.metric, own + evaluated),

@@ -4,7 +4,8 @@ predictions_validation.npz and predictions_test.npz in a work directory; `np.loa
 
 logits       float32 [n, outputs]: one per class, or a single one, for class 1, of a sigmoid head. Averaged test-time
              views give the logarithm of the averaged probabilities.
-labels       int32 [n]: the class of each image, a row of `class_names`.
+labels       int32 [n]: the class of each image, a row of `class_names`; uint8 [n, outputs] of several labels per image,
+             float32 [n, outputs] of numbers to predict, which the logits then are.
 names        str [n]: the file of each image, below the folder of its source, or its record.
 class_names  str [classes]
 split, views str: "validation" or "test"; "center" or the kind of test-time views.
@@ -16,12 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int32, Int64
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
 from imgcls_jax import outputs
+from imgcls_jax.config.optim import Task
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import tasks
 
 _FIELDS = ("logits", "labels", "names", "class_names", "split", "views")
+
+
+Labels = Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n outputs"] | Float32[np.ndarray, "n outputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +35,7 @@ class Predictions:
     """The outputs of a model for every image of a split, in the split's order."""
 
     logits: Float32[np.ndarray, "n outputs"]
-    labels: Int32[np.ndarray, " n"]
+    labels: Labels
     names: tuple[str, ...]
     """File or record of each image."""
     class_names: tuple[str, ...]
@@ -43,6 +49,11 @@ class Predictions:
         return len(self.labels)
 
     @property
+    def task(self) -> Task:
+        """What was learned; all below but `is_finite` and `check_finite` is for classes alone."""
+        return tasks.of_labels(self.labels)
+
+    @property
     def classes(self) -> int:
         """Number of classes that can be predicted."""
         return max(self.logits.shape[1], 2)
@@ -50,6 +61,7 @@ class Predictions:
     @functools.cached_property
     def class_logits(self) -> Float64[np.ndarray, "n classes"]:
         """One logit per class: those of a single sigmoid output z are 0 and z."""
+        tasks.need_classes(self.task, "this figure")
         logits = self.logits.astype(np.float64)
         return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
 

@@ -8,13 +8,15 @@ from flax import nnx
 from jaxtyping import Array, Float, UInt8
 
 from imgcls_jax import config as c
+from imgcls_jax.augment.targets import targets
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation.metrics import Figures, update
 from imgcls_jax.models.network import Tree
 from imgcls_jax.optim.losses import Loss
 
 Batch = dict[str, Array]
-"""{"image": uint8 [b, h, w, c], "label": int32 [b], "mask": bool [b]}; rows whose mask is False are padding."""
+"""{"image": uint8 [b, h, w, c], "label": int32 [b] (or [b, k], see `augment.targets`), "mask": bool
+[b]}; rows whose mask is False are padding."""
 Predict = Callable[[tuple[Tree, Tree], UInt8[Array, "b H W c"]], Float[Array, "b k"]]
 EvalStep = Callable[[tuple[Tree, Tree], Figures, Batch], tuple[Figures, Float[Array, "b k"]]]
 
@@ -54,8 +56,7 @@ def build_eval_step(predict: Predict, *, loss: Loss, num_classes: int, metrics: 
 
     def eval_step(variables: tuple[Tree, Tree], figures: Figures, batch: Batch) -> tuple[Figures, Float[Array, "b k"]]:
         logits = predict(variables, batch["image"])
-        labels = jax.nn.one_hot(batch["label"], num_classes)
-        losses = loss(logits, labels[:, 1] if logits.shape[-1] == 1 else labels)
+        losses = loss(logits, targets(batch["label"], num_classes))
         figures = update(figures, metrics, loss=losses, logits=logits, label=batch["label"], mask=batch["mask"])
         return figures, logits
 

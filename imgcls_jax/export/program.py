@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, UInt8
 from imgcls_jax import config as c
 from imgcls_jax.augment import test_time
 from imgcls_jax.config.experiment import Views
+from imgcls_jax.errors import UserError
 from imgcls_jax.models import network
 from imgcls_jax.models.watching import naming
 from imgcls_jax.record.documents import ModelCard
@@ -56,7 +57,16 @@ class Program:
         card: ModelCard,
         views: Views | None,
     ) -> "Program":
-        """Make the program of a trained model; it computes in float32 whatever the training did."""
+        """Make the program of a trained model; it computes in float32 whatever the training did.
+
+        Raises:
+          UserError: the model predicts numbers.
+        """
+        if config.loss.task == "numbers":
+            raise UserError(
+                f"{config.name} predicts numbers, but exported files hold probabilities: use Classifier.values, or "
+                "Classifier.params with the network"
+            )
         return cls(dataclasses.replace(config, precision="fp32"), class_names, params, stats, card, views)
 
     @property
@@ -97,6 +107,8 @@ class Program:
                     count = images.shape[0]
                     outputs = logits(images.reshape(-1, *images.shape[2:]))
                     outputs = average(outputs.reshape(count, -1, outputs.shape[-1]))
+                if self.config.loss.task == "labels":
+                    return jax.nn.sigmoid(outputs), outputs
                 if outputs.shape[-1] > 1:
                     return jax.nn.softmax(outputs), outputs
                 # sigmoid(z) is softmax((0, z))[1]

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from imgcls_jax.display.console import percent
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation.calibration import Calibration
 from imgcls_jax.evaluation.predictions import named
@@ -46,6 +47,11 @@ class Answers:
                 "a model with a sigmoid head, or of averaged views, has no energy by which images are unknown"
             )
 
+    def line(self, row: Row) -> str:
+        """Return what is shown of a row."""
+        inside = f"  {{{', '.join(row['set'])}}}" if "set" in row else ""
+        return f"{row['class']}  {percent(row['probability'])}{inside}  {row['file']}"
+
     def columns(self, outputs: int) -> list[str]:
         """Return the names of the columns, in order; `outputs`: number of classes that can be predicted."""
         ranked = [f"{name}_{rank}" for rank in range(2, self.top + 1) for name in ("class", "probability")]
@@ -57,7 +63,7 @@ class Answers:
     def row(self, result: Prediction | Unreadable) -> Row:
         """Return the row of an image; a prediction must have all its probabilities."""
         if isinstance(result, Unreadable):
-            return {"file": str(result.path or result.image), "status": f"unreadable: {result.reason}"}
+            return unreadable(result)
         probabilities = self._probabilities(result)
         order = np.argsort(-probabilities, kind="stable")
         names = named(tuple(self.class_names), len(probabilities))
@@ -95,6 +101,11 @@ class Answers:
         least = self.calibration.least_energy if self.calibration and self.by_energy else None
         low = least is not None and result.energy is not None and result.energy < least
         return low or row["probability"] < self.threshold
+
+
+def unreadable(result: Unreadable) -> Row:
+    """Return the row of an image that cannot be read."""
+    return {"file": str(result.path or result.image), "status": f"unreadable: {result.reason}"}
 
 
 def _positive(probabilities: np.ndarray | None) -> np.ndarray:

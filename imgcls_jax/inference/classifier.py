@@ -19,16 +19,15 @@ from imgcls_jax.config.experiment import Views
 from imgcls_jax.data.dataset import load as load_data
 from imgcls_jax.data.decode import UnreadableImageError
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import classes, evaluate
-from imgcls_jax.evaluation.calibration import energy
+from imgcls_jax.evaluation import classes, evaluate, tasks, thresholds
 from imgcls_jax.evaluation.predictions import Predictions, named
 from imgcls_jax.evaluation.steps import build_features, build_predict
 from imgcls_jax.export import files as export_files
+from imgcls_jax.inference import decide
 from imgcls_jax.inference import images as inputs
 from imgcls_jax.inference.explanation import Explainer, Explanation, Neighborhood, label_of
 from imgcls_jax.inference.images import Image, Images, Preprocessing
-from imgcls_jax.inference.prediction import Choice, Prediction, Unreadable
-from imgcls_jax.inference.prediction import probabilities as probabilities_of
+from imgcls_jax.inference.prediction import Estimate, Prediction, Unreadable
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.inference.source import read
 from imgcls_jax.models import network
@@ -101,6 +100,11 @@ class Classifier:
     def class_names(self) -> tuple[str, ...]:
         """The name of each class, by label; empty for a network that only computes features."""
         return self._trained.class_names
+
+    @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The probability from which each of several labels is predicted: tuned on validation images, or 0.5."""
+        return tuple(self.card.get("thresholds") or [tasks.EVEN] * len(self.class_names))
 
     @property
     def config(self) -> c.Config:
@@ -179,7 +183,28 @@ class Classifier:
         """
         if top_k < 1:
             raise UserError(f"top_k is {top_k}, but must be at least 1")
-        self._needs_classes("predict")
+        decide.need_outputs(self.config, self.class_names, "predict")
+        decide.refuse_numbers(self.config, self.class_names)
+        make = functools.partial(
+            decide.prediction, top_k=top_k, everything=all_probabilities, class_names=self.class_names
+        )
+        tuned = self.thresholds if self.config.loss.task == "labels" else None
+        for path, logits in self._each(images):
+            yield logits if isinstance(logits, Unreadable) else make(logits, path, thresholds=tuned)
+
+    def estimate_each(self, images: Images) -> Iterator[Estimate | Unreadable]:
+        """Predict the numbers of images as they come, one result for each, in their order, of a model that was trained
+        to predict numbers (`MSE`, `Huber`). Images: see `predict_each`.
+
+        Raises:
+          UserError: the model predicts classes or labels.
+        """
+        decide.need_numbers(self.config)
+        for path, values in self._each(images):
+            yield values if isinstance(values, Unreadable) else decide.estimate(values, path, self.class_names)
+
+    def _each(self, images: Images) -> Iterator[tuple[Path | None, Float32[np.ndarray, " outputs"] | Unreadable]]:
+        """The file of each image, and its outputs or why it cannot be read."""
         position = 0
         for given, canvases in self._batches(images):
             readable = [canvas for canvas in canvases if not isinstance(canvas, UnreadableImageError)]
@@ -187,27 +212,10 @@ class Classifier:
             for image, canvas in zip(given, canvases, strict=True):
                 path = Path(image) if isinstance(image, str | PathLike) else None
                 if isinstance(canvas, UnreadableImageError):
-                    yield Unreadable(inputs.name(image, position), str(canvas), path)
+                    yield path, Unreadable(inputs.name(image, position), str(canvas), path)
                 else:
-                    yield self._prediction(next(rows), path, top_k, all_probabilities)
+                    yield path, next(rows)
                 position += 1
-
-    def _prediction(
-        self, logits: Float32[np.ndarray, " outputs"], path: Path | None, top_k: int, everything: bool
-    ) -> Prediction:
-        probabilities = probabilities_of(logits)
-        order = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
-        top = tuple(Choice(label, self._name(label), float(probabilities[label])) for label in order)
-        best = top[0]
-        return Prediction(
-            best.label,
-            best.class_name,
-            best.probability,
-            top,
-            path,
-            probabilities if everything else None,
-            float(energy(logits[None].astype(np.float64))[0]) if len(logits) > 1 else None,
-        )
 
     def logits(self, images: Images) -> Float32[np.ndarray, "*n outputs"]:
         """Compute the outputs of the network: one per class, or with a sigmoid head a single one, for class 1.
@@ -226,11 +234,12 @@ class Classifier:
         Raises:
           UserError: an image cannot be read.
         """
-        self._needs_classes("logits")
+        decide.need_outputs(self.config, self.class_names, "logits")
         return self._all(self._logits, images)
 
     def probabilities(self, images: Images) -> Float[np.ndarray, "*n classes"]:
-        """Compute the probability of each class: by softmax, or with a sigmoid head of both classes.
+        """Compute the probability of each class: by softmax, or with a sigmoid head of both classes; of several labels
+        per image, that of each by itself.
 
         >>> from imgcls_jax import Classifier
         >>> classifier = Classifier.load(run)
@@ -239,10 +248,12 @@ class Classifier:
 
         Arguments, shapes and errors: see `logits`.
         """
-        return probabilities_of(self.logits(images))
+        decide.refuse_numbers(self.config, self.class_names)
+        return decide.probabilities(self.logits(images), self.config.loss.task)
 
     def labels(self, images: Images) -> Int64[np.ndarray, "*n"]:
-        """Give the number of the most probable class of each image.
+        """Give the number of the most probable class of each image; of several labels per image, [n, labels], 1 for
+        each label whose probability reaches its threshold and 0 for the others.
 
         >>> from imgcls_jax import Classifier
         >>> classifier = Classifier.load(run)
@@ -251,7 +262,16 @@ class Classifier:
 
         Arguments, shapes and errors: see `logits`.
         """
-        return np.asarray(self.probabilities(images).argmax(-1))
+        probabilities = self.probabilities(images)
+        if self.config.loss.task == "labels":
+            return (probabilities >= np.array(self.thresholds)).astype(np.int64)
+        return np.asarray(probabilities.argmax(-1))
+
+    def values(self, images: Images) -> Float32[np.ndarray, "*n numbers"]:
+        """Predict the numbers of each image, of a model that was trained to do so (`MSE`, `Huber`), in the order of
+        `class_names`. Arguments, shapes and errors: see `logits`."""
+        decide.need_numbers(self.config)
+        return self._all(self._logits, images)
 
     def features(self, images: Images) -> Float32[np.ndarray, "*n features"]:
         """Compute the input of the head: what the network knows of an image before it decides on a class.
@@ -305,7 +325,8 @@ class Classifier:
         Raises:
           UserError: an image cannot be read, there is no such class or stage, or no stage is a feature map.
         """
-        self._needs_classes("explanation")
+        decide.need_outputs(self.config, self.class_names, "explanation")
+        tasks.need_classes(self.config.loss.task, "an explanation")
         names = named(self.class_names, self.config.model.output_classes(len(self.class_names)))
         label = -1 if class_name is None else label_of(class_name, names)
         explainer = self._explainers.setdefault(stage, Explainer(self._network, self.config, stage))
@@ -379,22 +400,15 @@ class Classifier:
         Returns:
           What `evaluate` gives, and the predictions of each split that there is by its name.
         """
-        self._needs_classes("evaluate")
+        decide.need_outputs(self.config, self.class_names, "evaluate")
         config = self._on(data)
-        dataset = classes.matched(load_data(config.data, arrays=arrays), self.class_names)
-        if dataset.validation is None and dataset.test is None:
-            raise UserError(
-                "there are neither validation nor test images to evaluate: put images into a folder test/CLASS beside "
-                "train/CLASS, or hold some out with data.validation_share or data.test_share"
-            )
+        dataset = classes.evaluated(load_data(config.data, arrays=arrays), self.class_names, config.loss.task)
         outputs = config.model.output_classes(len(self.class_names))
         loss = losses.build(config.loss, num_classes=outputs, class_counts=dataset.train.class_counts(outputs).tolist())
         resident = transfer.is_resident(config.data.feed, list(dataset.splits), self._mesh)
-        kinds = (
-            {"validation": None, "test": self._views}
-            if views is None
-            else dict.fromkeys(("validation", "test"), _kind(views))
-        )
+        kinds: dict[str, Views | None] = {"validation": None, "test": self._views}
+        if views is not None:
+            kinds = dict.fromkeys(kinds, _kind(views))
         found: dict[str, Figures | None] = {"validation": None, "test": None}
         predictions: dict[str, Predictions] = {}
         for name, kind in kinds.items():
@@ -410,6 +424,8 @@ class Classifier:
             )
             if evaluation:
                 found[name], predictions[name] = evaluation.predict(self._variables, self.class_names)
+                if tuned := self.card.get("thresholds"):
+                    found[name] |= thresholds.figures(predictions[name], tuned)  # type: ignore[operator]
         result: Evaluation = {
             "schema": SCHEMA,
             "validation": found["validation"],
@@ -451,17 +467,6 @@ class Classifier:
             settings = dataclasses.replace(config.data, source=settings)
         return dataclasses.replace(config, data=settings)
 
-    def _needs_classes(self, what: str) -> None:
-        if not self.class_names:
-            raise UserError(
-                f"{self.config.name} has no output layer, so there is no {what}; it has features, and "
-                "transfer.init_from trains an output layer on them"
-            )
-
-    def _name(self, label: int) -> str:
-        """Give a class's name; a model that keeps more outputs than there are classes may choose one without."""
-        return self.class_names[label] if label < len(self.class_names) else f"output {label}"
-
     def _all(self, function: Callable[..., Array], images: Images) -> np.ndarray:
         """Compute a function of every image; [n, …] for several, without the first axis for one."""
         parts, position = [], 0
@@ -487,11 +492,7 @@ class Classifier:
         """Compute a function of at most one batch of canvases, and of other arrays with a row for each, padded so that
         only two programs are compiled."""
         size = self._mesh.size if len(canvases) <= self._mesh.size else self._batch
-        rows = []
-        for values in (np.stack(canvases), *others):
-            padded = np.zeros((size, *values.shape[1:]), values.dtype)
-            padded[: len(values)] = values
-            rows.append(meshes.put(padded, meshes.batch(self._mesh)))
+        rows = (meshes.put_padded(values, size, self._mesh) for values in (np.stack(canvases), *others))
         return jax.tree.map(lambda part: np.asarray(part)[: len(canvases)], function(self._variables, *rows))
 
 

@@ -17,7 +17,7 @@ from imgcls_jax.data.dataset import Split
 from imgcls_jax.data.dataset import load as load_data
 from imgcls_jax.errors import UserError, did_you_mean
 from imgcls_jax.evaluation import grad_cam
-from imgcls_jax.inference.prediction import probabilities
+from imgcls_jax.inference.decide import probabilities
 from imgcls_jax.models.network import Network, Tree
 
 _CHUNK = 1024  # training images whose canvases are in memory at a time
@@ -100,7 +100,7 @@ class Explainer:
         seen = denormalize(self._prepare(jnp.asarray(np.stack(canvases))), self._data.mean, self._data.std)
         found = []
         for i, (logits, heat, hot, cold) in enumerate(zip(*rows, strict=True)):
-            shares = probabilities(logits)
+            shares = probabilities(logits, "classes")
             label = int(shares.argmax()) if labels[i] < 0 else labels[i]
             own, without_hot, without_cold = (_logit(part, label) for part in (logits, hot, cold))
             found.append(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,19 @@ class Prediction:
     """The probability of every class, by label, where `all_probabilities` was asked for."""
     energy: float | None = field(default=None, compare=False, repr=False)
     """log of the sum of exp of the logits: low for images unlike those of the training. None for a sigmoid head."""
+    labels: tuple[Choice, ...] | None = None
+    """Of a model of several labels per image: those whose probability reaches their threshold, the most probable first,
+    perhaps none; the label above is only the most probable one. None of a model of classes."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The numbers that the model predicts of one image."""
+
+    values: dict[str, float]
+    """By name."""
+    path: Path | None
+    """The image's file; None where it was not given as one."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +60,3 @@ class Unreadable:
     reason: str
     path: Path | None
     """Its file; None where it was not given as one."""
-
-
-def probabilities(logits: Float32[np.ndarray, "*n outputs"]) -> Float[np.ndarray, "*n classes"]:
-    """Compute the probability of each class from logits; of a sigmoid output those of both classes."""
-    logits = logits.astype(np.float64)
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)  # sigmoid(z) is softmax((0, z))[1]
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return shares / shares.sum(-1, keepdims=True)

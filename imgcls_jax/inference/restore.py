@@ -11,6 +11,7 @@ import numpy as np
 from imgcls_jax import config as c
 from imgcls_jax.config import io as files
 from imgcls_jax.config.experiment import Views
+from imgcls_jax.evaluation import thresholds
 from imgcls_jax.export.program import Program
 from imgcls_jax.models.network import Tree
 from imgcls_jax.optim import averaging, optimizers
@@ -85,12 +86,15 @@ def of_run(workdir: str | Path) -> TrainedModel:
         return {path: np.asarray(array) for path, array in paths.flatten(tree).items()}
 
     frozen_params = as_numpy(frozen)
+    card: ModelCard = document["card"]
+    if (tuned := thresholds.load(workdir, card["class_names"])) is not None:
+        card["thresholds"] = tuned
     return TrainedModel(
         config,
-        tuple(document["card"]["class_names"]),
+        tuple(card["class_names"]),
         as_numpy(evaluated) | frozen_params,
         as_numpy(stats),
-        document["card"],
+        card,
         frozenset(frozen_params),
         tuple(notes),
     )

@@ -36,6 +36,8 @@ def build(loss: config.Loss, *, num_classes: int, class_counts: Sequence[int] | 
         raise UserError(f"{name}.build must return a function (logits, labels) → losses, not {of_examples!r}")
 
     def checked(logits: Logits, labels: Labels) -> Float[Array, " b"]:
+        if labels.ndim == 2 and logits.shape[-1] < labels.shape[-1]:
+            labels = labels[:, 1]  # a sigmoid's one logit is for class 1
         losses = of_examples(logits, labels)
         shape, expected = getattr(losses, "shape", ()), logits.shape[:1]
         if shape != expected or not jnp.issubdtype(losses.dtype, jnp.floating):

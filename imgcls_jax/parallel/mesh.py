@@ -89,6 +89,13 @@ def put(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
 
 
+def put_padded(rows: np.ndarray, size: int, mesh: jax.sharding.Mesh) -> jax.Array:
+    """Put rows, and zeros in place of those up to `size` that are missing, onto the devices as a batch."""
+    padded = np.zeros((size, *rows.shape[1:]), rows.dtype)
+    padded[: len(rows)] = rows
+    return put(padded, batch(mesh))
+
+
 def state(mesh: jax.sharding.Mesh, tree: Any) -> Any:
     """A sharding for each array of a training state: the longest axis that the fsdp axis divides is split over it."""
     parts = mesh.shape["fsdp"]

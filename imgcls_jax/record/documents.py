@@ -75,8 +75,8 @@ class StepRecord(TypedDict):
     learning_rate: float
     loss: float
     """Mean over the epoch so far."""
-    top1: float
-    """Mean over the epoch so far."""
+    top1: NotRequired[float]
+    """Mean over the epoch so far, where each image has one class."""
     gradient_norm: float
     """Euclidean norm of the gradient of all trained parameters, before clipping."""
     parameter_norm: float
@@ -150,6 +150,8 @@ class ModelCard(TypedDict):
     preprocessing: Preprocessing
     split_hash: str | None
     """Identifies the images of all splits and their labels; None for weights from elsewhere."""
+    thresholds: NotRequired[list[float]]
+    """Of several labels per image: the probability from which on each is predicted, tuned on validation images."""
 
 
 class CheckpointDocument(TypedDict):

@@ -25,34 +25,48 @@ def draw(history: Sequence[Record], *, title: str, best: int | None = None) -> "
     figure = figures.figure(11.0, 4.0)
     loss, accuracy, rate = figure.subplots(1, 3, width_ratios=(3, 3, 1.4))
     epochs = [record["epoch"] + 1 for record in history]
+    second, percents = _second(history[0])
     for split, (style, color) in _STYLES.items():
-        if not history[0][split]:
-            continue
-        for axes, metric, factor in ((loss, "loss", 1), (accuracy, "top1", 100)):
+        for axes, metric, factor in ((loss, "loss", 1), (accuracy, second, percents)):
+            if metric not in (history[0][split] or {}):
+                continue
             values = [factor * record[split][metric] for record in history]
             axes.plot(epochs, values, style, color=color, label=split, marker=".", markersize=4)
     rate.plot(epochs, [record["learning_rate"] for record in history], color="tab:green", marker=".", markersize=4)
     figures.label_epochs(loss, title="loss", ylabel="loss")
-    figures.label_epochs(accuracy, title="accuracy", ylabel="top-1 accuracy, %")
+    of_classes = second == "top1"
+    figures.label_epochs(
+        accuracy, title="accuracy" if of_classes else second, ylabel="top-1 accuracy, %" if of_classes else second
+    )
     figures.label_epochs(rate, title="", ylabel="learning rate")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
     rate.tick_params(labelsize=8)
     if best is not None:
         _mark(loss, accuracy, history[best])
     loss.legend()
-    accuracy.legend()
+    if accuracy.lines:
+        accuracy.legend()
     figure.suptitle(figures.literal(title))
     figures.use_fonts(figure)
     return figure
 
 
+def _second(record: Record) -> tuple[str, int]:
+    """The figure that is drawn beside the loss, and the factor that it is drawn with: of other tasks than one class per
+    image the first of the validation images."""
+    if "top1" in record["train"]:
+        return "top1", 100
+    return next((name for name in record["validation"] or {} if name not in ("loss", "count")), ""), 1
+
+
 def _mark(loss: "Axes", accuracy: "Axes", record: Record) -> None:
     """Mark the best epoch: a line through both panels, a ring around its accuracy, and that as a number."""
     split = "validation" if record["validation"] else "train"
-    epoch, value = record["epoch"] + 1, 100 * record[split]["top1"]
+    metric, factor = _second(record)
+    epoch, value = record["epoch"] + 1, factor * record[split][metric]
     for axes in (loss, accuracy):
         axes.axvline(epoch, color="gray", linestyle=":", linewidth=1, zorder=0)
-    label = f"best: epoch {epoch}, {value:.2f} %"
+    label = f"best: epoch {epoch}, " + (f"{value:.2f} %" if metric == "top1" else f"{value:.4g}")
     accuracy.plot(epoch, value, "o", color=_STYLES[split][1], markersize=9, markerfacecolor="none", label=label)
 
 

@@ -11,7 +11,7 @@ from imgcls_jax.data.dataset import load as load_data
 from imgcls_jax.display import tables
 from imgcls_jax.display.console import duration, percent
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import classes, figures, paired
+from imgcls_jax.evaluation import classes, figures, paired, tasks
 from imgcls_jax.evaluation import predictions as keep
 from imgcls_jax.inference import restore
 from imgcls_jax.inference.classifier import Classifier
@@ -35,6 +35,8 @@ def report(workdirs: Sequence[Path], out: Path, *, split: str | None = None) -> 
       UserError: a folder holds no run, or one without a finished epoch.
     """
     runs = record.read_all(workdirs)
+    for run in runs:
+        tasks.need_classes(run.config.loss.task, f"the report on {run.workdir}")
     outputs.make_folder(out)
     histories = {run.label: [run.history] for run in runs}
     comparison.side_by_side(histories, out / "side_by_side.png", title="accuracy")

@@ -98,6 +98,11 @@ def _relabeled(split: data.Split, names: tuple[str, ...], trained: tuple[str, ..
             f'the evaluator "{evaluator}" has images of the class "{unknown[0]}", which is not trained: '
             f"the trained classes are {', '.join(trained[:10])}{', …' if len(trained) > 10 else ''}"
         )
+    if split.labels.ndim == 2:
+        raise UserError(
+            f'the evaluator "{evaluator}" has the labels {", ".join(names[:10])}, but the run '
+            f"{', '.join(trained[:10])}: give the same ones in the same order"
+        )
     labels = np.array([trained.index(name) for name in names], np.int32)
     relabeled = copy.copy(split)
     relabeled.labels = labels[split.labels]

@@ -17,7 +17,6 @@ from imgcls_jax.augment import test_time
 from imgcls_jax.config.experiment import Views
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import evaluate
-from imgcls_jax.evaluation.metrics import Metrics
 from imgcls_jax.inference import initial as pretrained
 from imgcls_jax.models import network
 from imgcls_jax.models.network import Tree
@@ -250,7 +249,7 @@ class Experiment:
 
     def empty_metrics(self, train_state: TrainState) -> TrainState:
         """Return the state with the metrics of no example, for the next epoch."""
-        return train_state.replace(metrics=meshes.put(Metrics.empty(), meshes.replicated(self.mesh)))
+        return train_state.replace(metrics=meshes.put(train_state.metrics.empty(), meshes.replicated(self.mesh)))
 
     def scale_learning_rate(self, train_state: TrainState, factor: float) -> TrainState:
         """Return the state with a factor on the schedule's learning rate."""

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool
 from imgcls_jax import config as c
 from imgcls_jax import data
 from imgcls_jax.data import Split
-from imgcls_jax.evaluation.metrics import Metrics
+from imgcls_jax.evaluation.metrics import AnyMetrics
 from imgcls_jax.models.network import Tree
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.parallel import transfer
@@ -56,7 +56,7 @@ class TrainFeed(Protocol):
         last: int | None = None,
         every: Sequence[int] = (),
         diagnose_every: int | None = None,
-    ) -> Iterator[tuple[TrainState, Metrics, int]]:
+    ) -> Iterator[tuple[TrainState, AnyMetrics, int]]:
         """Run an epoch; after each dispatch yield the state, the epoch's metrics so far (not waited for) and the number
         of the epoch's steps done.
 
@@ -75,7 +75,7 @@ def training(split: Split, config: c.Config, mesh: Mesh, *, resident: bool) -> T
     return (ResidentTraining if resident else StreamedTraining)(split, config, mesh)
 
 
-def endless(training: TrainFeed, state: TrainState, epoch: int = 0) -> Iterator[tuple[Metrics, int]]:
+def endless(training: TrainFeed, state: TrainState, epoch: int = 0) -> Iterator[tuple[AnyMetrics, int]]:
     """Train from the start of `epoch` on without end; after each dispatch yield the metrics so far (not waited for) and
     the dispatch's number of steps. The feed must be compiled."""
     for number in itertools.count(epoch):
@@ -98,7 +98,7 @@ class ResidentTraining:
         self._mesh = mesh
         self._loop = meshes.platform(mesh) != "cpu"
         self._data = transfer.upload(split, mesh)
-        self._run: Callable[..., tuple[TrainState, Metrics, Bool[Array, ""]]]
+        self._run: Callable[..., tuple[TrainState, AnyMetrics, Bool[Array, ""]]]
         self._diagnose: Callable[..., Diagnostics]
 
     def compile(self, step: TrainStep, state: TrainState, diagnose: Diagnose | None = None) -> jax.stages.Compiled:
@@ -130,7 +130,7 @@ class ResidentTraining:
         last: int | None = None,
         every: Sequence[int] = (),
         diagnose_every: int | None = None,
-    ) -> Iterator[tuple[TrainState, Metrics, int]]:
+    ) -> Iterator[tuple[TrainState, AnyMetrics, int]]:
         order = self._order(epoch)
         last = self._steps if last is None else last
         stride = _STEPS_PER_DISPATCH if self._loop else 1
@@ -159,18 +159,18 @@ class StreamedTraining:
         self._sampling = config.data.sampling
         self._threads = data.threads(config.data.workers)
         self._sharding = meshes.batch(mesh)
-        self._run: Callable[..., tuple[TrainState, Metrics, Bool[Array, ""]]]
+        self._run: Callable[..., tuple[TrainState, AnyMetrics, Bool[Array, ""]]]
         self._diagnose: Callable[..., Diagnostics]
 
     def compile(self, step: TrainStep, state: TrainState, diagnose: Diagnose | None = None) -> jax.stages.Compiled:
-        def run(state: TrainState, batch: Tree) -> tuple[TrainState, Metrics, Bool[Array, ""]]:
+        def run(state: TrainState, batch: Tree) -> tuple[TrainState, AnyMetrics, Bool[Array, ""]]:
             state = step(state, batch)
             return state, state.metrics, is_finite(state)
 
         share = self._batch // jax.process_count()
         example = {
             "image": self._split.read(np.zeros(share, np.int64)),
-            "label": np.zeros(share, np.int32),
+            "label": self._split.labels[np.zeros(share, np.int64)],
             "aspect": np.zeros(share, np.float32),
             "index": np.zeros(share, np.int32),
         }
@@ -190,7 +190,7 @@ class StreamedTraining:
         last: int | None = None,
         every: Sequence[int] = (),
         diagnose_every: int | None = None,
-    ) -> Iterator[tuple[TrainState, Metrics, int]]:
+    ) -> Iterator[tuple[TrainState, AnyMetrics, int]]:
         self.waited = 0.0
         order = data.train_order(self._split.labels, self._sampling, self._seed, epoch)
         host = data.train_batches(

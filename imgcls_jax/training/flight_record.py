@@ -167,7 +167,7 @@ def _cause(experiment: Experiment, state: TrainState, epoch: int, rows: np.ndarr
         def losses_of(params: Tree, images=chosen, targets=targets, key=key) -> jax.Array:
             model = nnx.merge(experiment.model.train, params, state.stats)
             logits = model(images, rngs=nnx.Rngs(key)).astype(jnp.float32)
-            return experiment.loss(logits, targets[:, 1] if logits.shape[-1] == 1 else targets)
+            return experiment.loss(logits, targets)
 
         model = nnx.merge(experiment.model.train, whole, state.stats)
         layers: list[Layer] = []
@@ -251,10 +251,10 @@ def _write(
         "images": [
             {
                 "id": dataset.train.ids[row],
-                "class": dataset.class_names[dataset.train.labels[row]],
+                "class": dataset.class_names[label] if isinstance(label, int) else label,
                 "loss": None if loss is None else float(loss),
             }
-            for row, loss in zip(rows.tolist(), losses, strict=True)
+            for row, label, loss in zip(rows.tolist(), dataset.train.labels[rows].tolist(), losses, strict=True)
         ],
     }
     write_json(path, _strict(document))

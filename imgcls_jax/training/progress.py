@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import Array, Bool
 
-from imgcls_jax.evaluation.metrics import Metrics
+from imgcls_jax.evaluation.metrics import AnyMetrics
 from imgcls_jax.record import strict
 from imgcls_jax.record.documents import SCHEMA, CheckpointDocument, EpochRecord
 from imgcls_jax.training.steps import Diagnostics
@@ -83,7 +83,7 @@ class StepMetrics:
     """Steps since the start of the run up to the dispatch's end."""
     learning_rate: float
     """Of the dispatch's last step."""
-    metrics: Metrics
+    metrics: AnyMetrics
     """Sums over the epoch so far; `metrics.result()` makes means of them."""
     finite: Bool[Array, ""]
     """Whether parameters, statistics and the optimizer's state are finite after the dispatch."""

@@ -12,7 +12,7 @@ import jax
 
 from imgcls_jax import config as c
 from imgcls_jax.display.console import Speed
-from imgcls_jax.evaluation.metrics import Metrics
+from imgcls_jax.evaluation.metrics import AnyMetrics
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.parallel import processes
@@ -226,7 +226,7 @@ class Run:
             processes.wait()
         self._state_epoch = epoch
 
-    def dispatches(self) -> Iterator[tuple[TrainState, Metrics, int]]:
+    def dispatches(self) -> Iterator[tuple[TrainState, AnyMetrics, int]]:
         """Run the rest of the epoch under way; see `TrainFeed.epoch`."""
         return self.experiment.training.epoch(
             self.state,
@@ -237,7 +237,7 @@ class Run:
             diagnose_every=self.config.log_every_steps,
         )
 
-    def dispatched(self, metrics: Metrics) -> None:
+    def dispatched(self, metrics: AnyMetrics) -> None:
         """Call callbacks after a dispatch: `on_metrics` with what has reached the host meanwhile, then `on_step`."""
         epoch, step = self.progress.epoch, self.progress.step_in_epoch
         rate, training = self.learning_rate(step - 1), self.experiment.training

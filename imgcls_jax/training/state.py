@@ -9,7 +9,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
 from imgcls_jax import config as c
-from imgcls_jax.evaluation.metrics import Metrics
+from imgcls_jax.evaluation import metrics
+from imgcls_jax.evaluation.metrics import AnyMetrics
 from imgcls_jax.models.network import Tree
 from imgcls_jax.optim import averaging
 from imgcls_jax.optim.optimizers import Optimizer
@@ -34,7 +35,7 @@ class TrainState(flax.struct.PyTreeNode):
     """Running average of params and stats (EMA or SWA), if asked for."""
     lr_factor: Float[Array, ""]
     """Factor on the schedule's learning rate; ReduceOnPlateau and `recover` lower it."""
-    metrics: Metrics
+    metrics: AnyMetrics
     """Of the current epoch so far; in the state so that a run killed inside an epoch resumes exactly."""
 
 
@@ -57,7 +58,7 @@ def create(
         loss_scale=precision.init(config.precision),
         average=averaging.init(trained, stats) if averaging.wanted(config.optim) else None,
         lr_factor=jnp.ones((), jnp.float32),
-        metrics=Metrics.empty(),
+        metrics=metrics.empty(config.loss.task),
     )
 
 

@@ -10,7 +10,6 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
-from imgcls_jax.evaluation.metrics import Metrics, batch_metrics
 from imgcls_jax.models.network import Tree
 from imgcls_jax.optim import averaging, sam
 from imgcls_jax.optim.losses import Loss
@@ -21,7 +20,8 @@ from imgcls_jax.training.state import TrainState, join
 from imgcls_jax.xla.conv import CONVOLUTION
 
 Batch = dict[str, Array]
-"""{"image": uint8 [b, h, w, c], "label": int32 [b], "aspect": float32 [b], "index": int32 [b]}."""
+"""{"image": uint8 [b, h, w, c], "label": int32 [b] (or [b, k], see `augment.targets`), "aspect": float32 [b],
+"index": int32 [b]}."""
 Augment = Callable[..., tuple[Float[Array, "b h w c"], Float[Array, "b k"]]]
 
 
@@ -75,11 +75,9 @@ def build_steps(
         def loss_of(params: Tree, stats: Tree, images: Array, labels: Array, key: Array) -> Any:
             model = nnx.merge(graph, params, state.frozen, stats)
             logits = model(images, rngs=nnx.Rngs(key)).astype(jnp.float32)
-            # A sigmoid's one logit is for class 1.
-            losses = loss(logits, labels[:, 1] if logits.shape[-1] == 1 else labels)
+            losses = loss(logits, labels)
             new_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
-            # Under mixup a prediction counts as right where it names the class of the greater share.
-            metrics = batch_metrics(losses, logits, jnp.argmax(labels, -1))
+            metrics = state.metrics.of_batch(losses, logits, labels)
             return precision.scale(losses.mean(), state.loss_scale), (new_stats, metrics)
 
         if remat:
@@ -95,7 +93,7 @@ def build_steps(
             # Every part takes rows from every device's share of the batch.
             return rearrange(x, "(b parts) ... -> parts b ...", parts=accumulate)
 
-        carry = (jax.tree.map(jnp.zeros_like, params), state.stats, Metrics.empty())
+        carry = (jax.tree.map(jnp.zeros_like, params), state.stats, state.metrics.empty())
         inputs = (parts(images), parts(labels), jax.random.split(dropout_key, accumulate))
         if in_a_loop:
             return jax.lax.scan(part, carry, inputs)[0]

@@ -14,7 +14,7 @@ from imgcls_jax import config as c
 from imgcls_jax import data, outputs
 from imgcls_jax.display import tables
 from imgcls_jax.display.console import Console, Speed, clock, duration, percent, size
-from imgcls_jax.evaluation import per_class
+from imgcls_jax.evaluation import per_class, tasks
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.parallel import transfer
 from imgcls_jax.record.documents import EpochRecord, EvaluationRecord, Result
@@ -27,6 +27,7 @@ from imgcls_jax.weights.plan import Plan, Row
 
 # Rows that the table of layers has at most before lists of layers, such as blocks, become one row.
 _MOST_LAYERS = 12
+_PER = {"classes": "per class", "labels": "per label", "numbers": "with each number"}
 # Share of the time spent waiting for data from which on it is worth telling.
 _WAITING = 0.1
 
@@ -50,7 +51,7 @@ def start(
 
 def splits(dataset: data.Dataset, *, width: int) -> str:
     """Return the table of the data: each split with its images, and the images per class."""
-    names = dataset.class_names
+    names, task = dataset.class_names, tasks.of_labels(dataset.train.labels)
     counts = [split.class_counts(len(names)) for split in dataset.splits]
     listed = [", ".join(f"{name} {n}" for name, n in zip(names, row, strict=True)) for row in counts]
     ranges = [f"{row.min():,} to {row.max():,}" if row.min() < row.max() else f"{row.min():,}" for row in counts]
@@ -59,7 +60,7 @@ def splits(dataset: data.Dataset, *, width: int) -> str:
         (split.name, f"{len(split):,}", per_class)
         for split, per_class in zip(dataset.splits, listed if fits else ranges, strict=True)
     ]
-    text = tables.plain(("split", "images", f"per class ({len(names)} classes)"), rows, right=[1], indent="  ")
+    text = tables.plain(("split", "images", f"{_PER[task]} ({len(names)} {task})"), rows, right=[1], indent="  ")
     if dataset.bad:
         text += f"\n  {len(dataset.bad)} unreadable images are set aside, see bad_images.csv"
     return "\n".join([text, *(tables.pairs({"note": note}, width=width) for note in dataset.notes)])
@@ -145,7 +146,8 @@ def progress(run: Experiment, metrics: StepMetrics, speed: Speed) -> str:
     now, epoch, step = metrics.metrics.result(), metrics.epoch, metrics.step_in_epoch
     rate = speed.images_per_second(step)
     left = ((run.config.epochs - epoch) * run.steps_per_epoch - step) * run.config.batch_size / max(rate, 1e-9)
-    text = f"loss {now['loss']:.3f} acc {100 * now['top1']:.1f} % {rate:,.0f} img/s {clock(left)} left"
+    right = f" acc {100 * now['top1']:.1f} %" if "top1" in now else ""
+    text = f"loss {now['loss']:.3f}{right} {rate:,.0f} img/s {clock(left)} left"
     waited = speed.share(run.training.waited)
     return text if run.resident or waited < _WAITING else f"{text}, {waited:.0%} waiting for data"
 
@@ -155,7 +157,9 @@ def evaluation(record: EvaluationRecord) -> str:
     text = f"step {record['step']:,}"
     for name, figures in {"validation": record["validation"], **record["evaluators"]}.items():
         if figures:
-            text += f"  {name} loss {_figure(figures['loss'])} acc {percent(figures['top1'])}"
+            first = _first(figures)
+            right = f"acc {percent(figures['top1'])}" if first == "top1" else f"{first} {figures[first]:.4g}"
+            text += f"  {name} loss {_figure(figures['loss'])} {right}"
     return text
 
 
@@ -170,14 +174,16 @@ class EpochTable:
         """
         self._epochs, self._validated = config.epochs, validated
         metric = config.best.metric
-        self._metric = "top1" if metric == "loss" else metric  # the loss has a column of its own
+        self._counted = config.loss.task == "classes"  # only then training has an accuracy
+        # The loss has a column of its own.
+        self._metric = _first(tasks.DIRECTIONS[config.loss.task]) if metric == "loss" else metric
 
     def header(self) -> str:
         """Return the names of the columns."""
         own = self._metric if "/" in self._metric else f"val {self._metric}"
         score = "val acc" if self._metric == "top1" else own[:8]
         validation = ("val loss", score) if self._validated else ()
-        return self._line(("epoch", "loss", "acc", *validation, "lr", "img/s", "time"))
+        return self._line(("epoch", "loss", *(("acc",) if self._counted else ()), *validation, "lr", "img/s", "time"))
 
     def row(self, record: EpochRecord, *, best: bool) -> str:
         """Return the figures of an epoch; `best` marks it by a star as the best one so far."""
@@ -186,7 +192,7 @@ class EpochTable:
         cells = [
             f"{number}/{self._epochs}" if self._epochs < 1000 else number,
             _figure(train["loss"]),
-            f"{100 * train['top1']:.2f} %",
+            *([f"{100 * train['top1']:.2f} %"] if self._counted else []),
         ]
         if self._validated and validation:
             value = figure(record, self._metric)
@@ -203,8 +209,13 @@ class EpochTable:
         return line
 
     def _line(self, cells: Sequence[str]) -> str:
-        widths = (7, 8, 8, *((8, 8) if self._validated else ()), 7, 8, 7)
+        widths = (7, 8, *((8,) if self._counted else ()), *((8, 8) if self._validated else ()), 7, 8, 7)
         return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _first(figures: Mapping[str, Any]) -> str:
+    """The name of the figure that stands first beside the loss."""
+    return next(name for name in figures if name not in ("loss", "count"))
 
 
 def _figure(value: int | float) -> str:
@@ -217,9 +228,11 @@ def _figure(value: int | float) -> str:
 
 def metrics(figures: Mapping[str, Any]) -> str:
     """Return the metrics of a split in words; top-5 only where it says something, which it does not at five classes."""
-    top5 = f", top-5 {percent(figures['top5'])}" if figures["top5"] < 1 else ""
     own = [name for name in figures if name not in ("loss", "top1", "top5", "count", "views")]
     values = "".join(f", {name} {figures[name]:.4g}" for name in own)
+    if "top1" not in figures:
+        return f"loss {figures['loss']:.4f}{values} ({figures['count']:,} images)"
+    top5 = f", top-5 {percent(figures['top5'])}" if figures["top5"] < 1 else ""
     return f"top-1 {percent(figures['top1'])}{top5}, loss {figures['loss']:.4f}{values} ({figures['count']:,} images)"
 
 
@@ -237,9 +250,18 @@ def weakest_classes(made: Mapping[str, Predictions]) -> dict[str, str]:
     first = next((split for split in made.values() if split.is_finite), None)
     if first is None:
         return {}
+    if first.task != "classes":
+        return {}
     weak = per_class.weakest(per_class.rows(first))
     listed = ", ".join(f"{row.class_name} {percent(row.recall)} of {row.images:,}" for row in weak)
     return {"weakest classes": f"{first.split} images: {listed or 'every image is right'}"}
+
+
+_DRAWN = {
+    "classes": ", confusion.png, mistakes.png, per_class.csv",
+    "labels": ", per_label.csv, thresholds.json",
+    "numbers": ", per_number.csv, predicted.png",
+}
 
 
 def finish(console: Console, result: Result, workdir: Path, made: Mapping[str, Predictions]) -> None:
@@ -249,7 +271,9 @@ def finish(console: Console, result: Result, workdir: Path, made: Mapping[str, P
       made: what the best epoch predicts, by split; may be empty.
     """
     rows = result_rows(result, workdir) | weakest_classes(made)
-    rows["files"] = rows.pop("files") + (", confusion.png, mistakes.png, per_class.csv" if made else "")
+    drawn = {split.task: _DRAWN[split.task] for split in made.values()}
+    rows["files"] = rows.pop("files") + "".join(drawn.values())
     console.table("result", rows)
     folder = shlex.quote(str(workdir))
-    console.command("next", f"imgcls predict --workdir {folder} IMAGES\n  imgcls report {folder}")
+    report = f"\n  imgcls report {folder}" if "top1" in result["history"][-1]["train"] else ""
+    console.command("next", f"imgcls predict --workdir {folder} IMAGES{report}")

@@ -6,10 +6,12 @@ from imgcls_jax import data as images
 from imgcls_jax.augment import test_time
 from imgcls_jax.config.registry import components
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import metrics
+from imgcls_jax.evaluation import metrics, tasks
 from imgcls_jax.optim import checks
 from imgcls_jax.training import evaluators
 from imgcls_jax.training.callbacks import weights_and_biases
+
+_LOSSES = {"classes": "CrossEntropy", "labels": "MultiLabel", "numbers": "MSE or Huber"}
 
 
 def validate(config: c.Config, devices: int) -> None:
@@ -18,6 +20,7 @@ def validate(config: c.Config, devices: int) -> None:
     _batches(config, devices)
     _mixing(config)
     _loss(config, sigmoid)
+    _task(config, sigmoid)
     images.check(config.data)
     test_time.check(config.data, config.test_views)
     checks.check(config.optim, config.epochs)
@@ -81,6 +84,52 @@ def _loss(config: c.Config, sigmoid: bool) -> None:
         )
 
 
+def _task(config: c.Config, sigmoid: bool) -> None:
+    """Parts that make no sense for several labels per image, or for numbers."""
+    task, loss = config.loss.task, type(config.loss).__name__
+    if task == "classes":
+        return
+    if sigmoid:
+        raise UserError(
+            f"model.head.sigmoid is one output for two classes, and {loss} needs one for each of its {task}: set it "
+            "to False"
+        )
+    if config.data.sampling == "balanced":
+        raise UserError(
+            f'data.sampling = "balanced" draws equally many images of each class, but with {loss} an image has '
+            f'{task}: set it to "shuffle"'
+        )
+    cut = [part for part in components(config.augment) if isinstance(part, c.CutMix | c.MixupOrCutMix)]
+    if cut and task == "numbers":
+        raise UserError(
+            f"{type(cut[0]).__name__} shares labels by area, which numbers to predict ({loss}) do not follow: take "
+            "Mixup, or leave it out"
+        )
+
+
+def _labels(config: c.Config, dataset: images.Dataset) -> None:
+    """The data's labels are what the loss compares with, and each of several is there."""
+    task, loss = config.loss.task, type(config.loss).__name__
+    found = tasks.of_labels(dataset.train.labels)
+    if found != task:
+        raise UserError(
+            f"the data have {tasks.NAMES[found]}, but {loss} is a loss for {tasks.NAMES[task]}: set loss to "
+            f"{_LOSSES[found]}, or give other labels (docs/tasks.md)"
+        )
+    outputs = config.model.output_classes(len(dataset.class_names))
+    if task != "classes" and outputs != len(dataset.class_names):
+        raise UserError(
+            f"model.num_outputs = {outputs}, but {loss} needs {len(dataset.class_names)}, one for each of the "
+            f"{task}: leave it out"
+        )
+    if task == "labels":
+        counts = dataset.train.class_counts(outputs)
+        for count, why in ((0, "no"), (len(dataset.train), "every")):
+            if (counts == count).any():
+                name = dataset.class_names[int((counts == count).argmax())]
+                raise UserError(f'{why} training image has the label "{name}": there is nothing to learn, remove it')
+
+
 def validate_data(config: c.Config, dataset: images.Dataset) -> None:
     """Raise UserError for the first setting that the data, once read, contradicts."""
     if len(dataset.train) < config.batch_size:
@@ -89,7 +138,9 @@ def validate_data(config: c.Config, dataset: images.Dataset) -> None:
         )
     if config.test_views and dataset.test is None:
         raise UserError("test_views needs test images: set data.test_share, or do without it")
-    _classes(dataset)
+    _labels(config, dataset)
+    if config.loss.task == "classes":
+        _classes(dataset)
     classes = len(dataset.class_names)
     if (outputs := config.model.output_classes(classes)) < classes:
         raise UserError(f"model.num_outputs = {outputs}, but the data has {classes} classes: raise it or leave it out")

@@ -12,6 +12,7 @@ from imgcls_jax import outputs
 from imgcls_jax.display import tables
 from imgcls_jax.display.console import percent
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import tasks
 from imgcls_jax.record.json_files import write_json
 from imgcls_jax.tune.ablation import repeats, statistics
 
@@ -48,6 +49,7 @@ def cross_validate(
     Raises:
       UserError: not one fold could be trained.
     """
+    tasks.need_classes(config.loss.task, "imgcls tune cv")
     outcomes = [
         repeats.train(of_fold(config, k, folds), workdir / f"fold{k}", arrays=arrays, command=command)
         for k in range(folds)

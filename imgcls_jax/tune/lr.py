@@ -18,7 +18,6 @@ from imgcls_jax import config as c
 from imgcls_jax import data
 from imgcls_jax.display import figures
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation.metrics import Metrics
 from imgcls_jax.optim.schedules import LearningRate
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.record import checkpoint
@@ -163,7 +162,7 @@ def _copy(train_state: TrainState) -> TrainState:
 
     def copy(train_state: TrainState) -> TrainState:
         return jax.tree.map(jnp.copy, train_state).replace(
-            step=jnp.zeros((), jnp.int32), lr_factor=jnp.ones((), jnp.float32), metrics=Metrics.empty()
+            step=jnp.zeros((), jnp.int32), lr_factor=jnp.ones((), jnp.float32), metrics=train_state.metrics.empty()
         )
 
     return jax.jit(copy, out_shardings=jax.tree.map(lambda x: x.sharding, train_state))(train_state)

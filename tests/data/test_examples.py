@@ -177,7 +177,7 @@ def train_with(**changes):
         ),
         (
             train_with(labels=np.zeros(6)),
-            "labels of the train split of the table (Wrong.open) must be integers of the shape [n], not float64",
+            "labels of the train split of the table (Wrong.open) must be integers of the shape [n], or with a name",
         ),
         (train_with(labels=np.zeros(0, np.int32)), "the train split of the table (Wrong.open) has no images"),
     ],

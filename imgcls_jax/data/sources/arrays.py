@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float32, UInt8
 
 from imgcls_jax.config.data import PathText, Source
-from imgcls_jax.data.examples import Examples, Progress, Splits
+from imgcls_jax.data.examples import Examples, Labels, Progress, Splits
 from imgcls_jax.errors import UserError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
@@ -18,7 +18,8 @@ KEYS = (*(f"{letter}_{split}" for split in SPLITS for letter in "xy"), "label_na
 
 class Arrays(Source):
     """In-memory arrays: x_train uint8 [N, H, W, C] or [N, H, W], y_train integers [N], and optionally
-    x_validation, y_validation, x_test, y_test and label_names."""
+    x_validation, y_validation, x_test, y_test and label_names. y of 0 and 1 [N, labels] says which labels each image
+    has; y of floats, [N] or [N, numbers], are numbers to predict."""
 
     path: PathText | None = None
     """An .npz file that holds these arrays; None: they are given to `train(arrays=…)`."""
@@ -49,9 +50,15 @@ class Arrays(Source):
         pairs = {
             split: _pair(given, split, title) for split in SPLITS if f"x_{split}" in given or f"y_{split}" in given
         }
-        most = max(int(labels.max()) for _, labels in pairs.values())
+        shapes = {split: (labels.shape[1:], labels.dtype) for split, (_, labels) in pairs.items()}
+        if other := next((split for split, shape in shapes.items() if shape != shapes["train"]), None):
+            raise UserError(f"{title}: y_{other} is of another kind or shape than y_train: give all labels alike")
+        vectors = pairs["train"][1].ndim == 2
+        most = pairs["train"][1].shape[1] - 1 if vectors else max(int(y.max()) for _, y in pairs.values())
         class_names = _class_names(given.get("label_names"), most, title)
-        if (train_most := int(pairs["train"][1].max())) < most:
+        if vectors and len(class_names) != most + 1:
+            raise UserError(f"label_names of {title} has {len(class_names)} names, but y_train has {most + 1} columns")
+        if not vectors and (train_most := int(pairs["train"][1].max())) < most:
             raise UserError(
                 f"{title}: label {most} occurs in validation or test, but training labels end at {train_most}"
             )
@@ -75,9 +82,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from error
 
 
-def _pair(
-    given: Mapping[str, np.ndarray], split: str, title: str
-) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
+def _pair(given: Mapping[str, np.ndarray], split: str, title: str) -> tuple[UInt8[np.ndarray, "n h w c"], Labels]:
     for key in (f"x_{split}", f"y_{split}"):
         if key not in given:
             raise UserError(f"{title} lacks {key}")
@@ -95,8 +100,14 @@ def _pair(
     if 0 in images.shape:
         raise UserError(f"{where} is empty: its shape is {list(images.shape)}")
     where = f"y_{split} of {title}"
+    if labels.ndim in (1, 2) and np.issubdtype(labels.dtype, np.floating):
+        return images, _numbers(labels, len(images), where)
+    if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "iub":
+        return images, _several(labels, len(images), where)
     if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{where} must be integers, not {labels.dtype}")
+        raise UserError(
+            f"{where} must be integers (classes), 0 and 1 per label, or floats (numbers), not {labels.dtype}"
+        )
     if labels.shape != images.shape[:1]:
         raise UserError(f"{where} must have the shape [{len(images)}], one label an image, not {list(labels.shape)}")
     if labels.min() < 0:
@@ -104,6 +115,27 @@ def _pair(
     if labels.max() > 2**20:
         raise UserError(f"{where} holds the label {labels.max()}: labels are class numbers 0, 1, 2, …")
     return images, labels.astype(np.int32)
+
+
+def _numbers(values: np.ndarray, images: int, where: str) -> Float32[np.ndarray, "n k"]:
+    """Numbers to predict, a row per image."""
+    if len(values) != images or not values.size:
+        raise UserError(f"{where} must have {images} rows, one per image, not {len(values)}")
+    if not np.isfinite(values).all():
+        raise UserError(f"{where} holds {values[~np.isfinite(values)][0]}: numbers to predict must be finite")
+    return values.reshape(images, -1).astype(np.float32)
+
+
+def _several(labels: np.ndarray, images: int, where: str) -> UInt8[np.ndarray, "n k"]:
+    """Which labels each image has."""
+    if len(labels) != images:
+        raise UserError(f"{where} must have {images} rows, one per image, not {len(labels)}")
+    if not np.isin(labels, (0, 1)).all():
+        raise UserError(
+            f"{where} has the shape {list(labels.shape)}, a column per label, so that its values must be 0 or 1, not "
+            f"{labels[~np.isin(labels, (0, 1))][0]}: give class numbers as [{images}], numbers to predict as floats"
+        )
+    return labels.astype(np.uint8)
 
 
 def _class_names(label_names: np.ndarray | None, most: int, title: str) -> tuple[str, ...]:
@@ -115,7 +147,7 @@ def _class_names(label_names: np.ndarray | None, most: int, title: str) -> tuple
     return names
 
 
-def _examples(name: str, images: UInt8[np.ndarray, "n h w c"], labels: Int32[np.ndarray, " n"]) -> Examples:
+def _examples(name: str, images: UInt8[np.ndarray, "n h w c"], labels: Labels) -> Examples:
     def fingerprint() -> str:
         return f"array {images.shape} {hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}"
 

@@ -1,5 +1,6 @@
 """A table whose rows name image files and their classes."""
 
+import math
 import os
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -8,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from imgcls_jax.config.data import PathText, Source
+from imgcls_jax.config.data import Data, PathText, Source
 from imgcls_jax.data.bad_rows import BadRow, BadRows
-from imgcls_jax.data.examples import Examples, Progress, Splits, no_progress
+from imgcls_jax.data.examples import Examples, Labels, Progress, Splits, no_progress
 from imgcls_jax.data.files import ImageFile, described
 from imgcls_jax.data.sources import layout, rows
 from imgcls_jax.data.sources.folder import alike
@@ -27,6 +28,7 @@ USUAL = {
 
 # Rows between two reports of the progress, and columns that a message names.
 _STEP, _NAMED = 1024, 8
+_GAP = " · "  # between several numbers of a row
 
 
 class Table(Source):
@@ -53,6 +55,11 @@ class Table(Source):
     class_names: tuple[str, ...] = ()
     """The classes in order, where labels are their numbers from 0, or to fix the order of names. (): the labels of the
     training rows are the names, in sorted order; whole numbers sort by their values."""
+    separator: str = ""
+    """What stands between the labels of an image that has several, such as "|" or ", ": the loss is then `MultiLabel`,
+    and an empty cell means none of them. "": each image has one class."""
+    numbers: tuple[str, ...] = ()
+    """Columns of numbers to predict in place of classes: the loss is then `MSE` or `Huber`. (): classes."""
     labeled_test: bool = True
     """False: the classes of the test rows are unknown, so that these are left out here and are for `predict` only."""
 
@@ -68,12 +75,26 @@ class Table(Source):
         on_progress(f"reading the table {path}", 0, None)
         table = rows.read(path)
         columns = self._columns(path, table.columns)
+        for name in self.numbers:
+            if name not in table.columns:
+                raise UserError(
+                    f'{path} has no column "{name}" (data.source.numbers){did_you_mean(name, table.columns)}: its '
+                    f"columns are {_quoted(table.columns)}"
+                )
         reading = _Reading(self, path, columns)
         for done, row in enumerate(table.rows):
             reading.add(row)
             if done % _STEP == 0:
                 on_progress(f"looking for the files of {path}", done, len(table.rows))
         return reading.splits(_notes(self, columns))
+
+    def check(self, data: Data) -> None:
+        """Refuse numbers beside labels."""
+        if self.numbers and (self.separator or self.label or self.class_names):
+            raise UserError(
+                "data.source.numbers names columns to predict in place of labels: leave out label, separator and "
+                "class_names, or numbers"
+            )
 
     def missing(self) -> str | None:
         """Return whether the table is there, without looking for its files."""
@@ -84,6 +105,8 @@ class Table(Source):
         """The column of each role that the table has: as set, or by its usual name."""
         found = {}
         for role, usual in USUAL.items():
+            if role == "label" and self.numbers:
+                continue
             name = getattr(self, role)
             if name:
                 if name not in known:
@@ -102,7 +125,7 @@ class Table(Source):
                 if fitting:
                     found[role] = fitting[0]
         for role in ("file", "label"):
-            if role not in found:
+            if role not in found and not (role == "label" and self.numbers):
                 raise UserError(
                     f"{path} has no column that is called like a {role} ({', '.join(USUAL[role][:6])}, …): its columns "
                     f"are {_quoted(known)}; set data.source.{role}, or add a header if it has none"
@@ -134,6 +157,8 @@ class _Reading:
     def add(self, row: Row) -> None:
         """Take a row in, or note what is wrong with it."""
         cells = {role: row.cells.get(column, "") for role, column in self.columns.items()}
+        if self.settings.numbers:  # shown as one text
+            cells["label"] = _GAP.join(row.cells.get(column, "") for column in self.settings.numbers)
         label = unicodedata.normalize("NFC", cells["label"])
         split = layout.split_of(cells["split"]) if "split" in cells else "train"
         if split == "test" and not self.settings.labeled_test and not row.fault:
@@ -155,8 +180,13 @@ class _Reading:
 
     def _fault(self, cells: Mapping[str, str], split: str | None) -> tuple[str, str]:
         """The kind of mistake in the cells, and what it is; two empty texts if they are sound."""
-        if empty := [role for role, cell in cells.items() if not cell]:
+        may_be_empty = "label" if self.settings.separator or self.settings.numbers else ""
+        if empty := [role for role, cell in cells.items() if not cell and role != may_be_empty]:
             return "empty cell", f'"{self.columns[empty[0]]}" is empty'
+        if self.settings.numbers:
+            for column, cell in zip(self.settings.numbers, cells["label"].split(_GAP), strict=True):
+                if not _is_number(cell):
+                    return "no number", f'"{column}" is "{cell}", which is no finite number'
         if split is None:
             hint = did_you_mean(cells["split"], layout.EVERY_NAME) or ": train, val and test are splits"
             return "unknown split", f'"{cells["split"]}" is no split{hint}'
@@ -185,7 +215,8 @@ class _Reading:
 
     def splits(self, notes: Sequence[str]) -> Splits:
         """Give the splits, if no row has a mistake."""
-        class_names = self.settings.class_names or _sorted(set(self.found["train"].labels))
+        train_labels = [name for label in self.found["train"].labels for name in self._names(label)]
+        class_names = self.settings.numbers or self.settings.class_names or _sorted(set(train_labels))
         numbers = {name: number for number, name in enumerate(class_names)}
         if self.settings.class_names:
             numbers = {str(number): number for number in range(len(class_names))} | numbers
@@ -199,7 +230,7 @@ class _Reading:
             name: Examples.of_files(
                 name,
                 split.files,
-                np.asarray(labels[name], np.int32),
+                labels[name],
                 self.root,
                 groups=split.groups if "group" in self.columns else None,
             )
@@ -212,15 +243,28 @@ class _Reading:
             splits["train"], splits.get("validation"), splits.get("test"), tuple(class_names), title, tuple(notes)
         )
 
-    def _numbers(self, name: str, numbers: Mapping[str, int]) -> list[int]:
+    def _names(self, label: str) -> list[str]:
+        """The classes in a cell."""
+        separator = self.settings.separator
+        return [label] if not separator else [name.strip() for name in label.split(separator) if name.strip()]
+
+    def _numbers(self, name: str, numbers: Mapping[str, int]) -> Labels:
         """The number of each label of a split; a label that is no class is a mistake."""
         split = self.found[name]
-        for line, file, label in zip(split.lines, split.files, split.labels, strict=True):
-            if label not in numbers:
+        if self.settings.numbers:
+            values = [label.split(_GAP) for label in split.labels]
+            return np.array(values, np.float64).astype(np.float32).reshape(-1, len(self.settings.numbers))
+        for line, file, cell in zip(split.lines, split.files, split.labels, strict=True):
+            for label in [label for label in self._names(cell) if label not in numbers][:1]:
                 where = "none of data.source.class_names" if self.settings.class_names else "no class of training rows"
                 reason = f'"{label}" is {where}{did_you_mean(label, numbers)}'
                 self.bad.append(BadRow(line, os.fspath(file.path), label, "unknown class", reason))
-        return [numbers.get(label, 0) for label in split.labels]
+        if self.settings.separator:
+            has = np.zeros((len(split.labels), len(set(numbers.values()))), np.uint8)
+            for row, cell in enumerate(split.labels):
+                has[row, [numbers[label] for label in self._names(cell) if label in numbers]] = 1
+            return has
+        return np.asarray([numbers.get(label, 0) for label in split.labels], np.int32)
 
     def _refusal(self) -> BadRows:
         self.bad.sort()
@@ -230,6 +274,13 @@ class _Reading:
 
     def _filled(self) -> str:
         return " and ".join(name for name, split in self.found.items() if split.files) or "no sound row"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _sorted(labels: set[str]) -> Sequence[str]:

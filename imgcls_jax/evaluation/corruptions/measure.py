@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from imgcls_jax import config as c
 from imgcls_jax import data
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import classes
+from imgcls_jax.evaluation import classes, tasks
 from imgcls_jax.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from imgcls_jax.evaluation.corruptions.official import Arrays
 from imgcls_jax.evaluation.corruptions.score import Score
@@ -62,6 +62,7 @@ def load(
     # One size for all splits, so that the training images, which nobody looks at, cost little.
     canvas = dataclasses.replace(settings.eval_canvas or settings.canvas, height=size, width=size, channels=3)
     dataset = data.load(dataclasses.replace(settings, canvas=canvas, eval_canvas=None))
+    tasks.need_classes(tasks.of_labels(dataset.train.labels), "the accuracy under corruptions")
     if trained is not None:
         dataset = classes.matched(dataset, trained)
     images = dataset.test if split == "test" else dataset.validation

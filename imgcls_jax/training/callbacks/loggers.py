@@ -82,7 +82,7 @@ def step_record(metrics: StepMetrics) -> StepRecord:
         "step": metrics.step,
         "learning_rate": metrics.learning_rate,
         "loss": so_far["loss"],
-        "top1": so_far["top1"],
+        **({"top1": so_far["top1"]} if "top1" in so_far else {}),  # type: ignore[typeddict-item]
         "gradient_norm": float(metrics.diagnostics.gradient_norm),
         "parameter_norm": parameters,
         "update_ratio": float(metrics.diagnostics.update_norm) / max(parameters, 1e-30),

@@ -8,6 +8,7 @@ import numpy as np
 
 from imgcls_jax import config as c
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import tasks
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.training.validate import validate
 from imgcls_jax.tune.ablation import factors as marked
@@ -42,6 +43,7 @@ def ablate(
     Raises:
       UserError: a factor is wrong, a cell's config is impossible, or no run of the baseline succeeded.
     """
+    tasks.need_classes(config.loss.task, "imgcls ablate")
     configs = {cell: marked.apply(config, factors, cell) for cell in marked.cells(factors, design)}
     devices = meshes.make(config.mesh).size
     for cell_config in configs.values():

@@ -15,6 +15,7 @@ import numpy as np
 from imgcls_jax import config as c
 from imgcls_jax import data, outputs
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import tasks
 from imgcls_jax.inference.classifier import Classifier
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.models import network
@@ -133,6 +134,7 @@ def probe(
       UserError: something in the config, the data or the work directory is wrong, or the head is not a linear layer.
     """
     started = time.perf_counter()
+    tasks.need_classes(config.loss.task, "imgcls probe")
     config, mesh = settings(config), meshes.make(config.mesh)
     validate(config, mesh.size)
     with claimed(workdir, config, overwrite=overwrite):

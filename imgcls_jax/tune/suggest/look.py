@@ -14,6 +14,7 @@ from imgcls_jax.data.decode import Decoded, UnreadableImageError, decode
 from imgcls_jax.data.examples import Examples, Progress, Splits, no_progress
 from imgcls_jax.data.sources import rows
 from imgcls_jax.errors import UserError, short
+from imgcls_jax.evaluation import tasks
 
 # Images that are decoded, evenly spread over the training images.
 _SAMPLE = 128
@@ -125,6 +126,7 @@ def look(
       UserError: the source is not as its settings say, or no sampled image can be read.
     """
     splits = source.open(arrays, on_progress)
+    tasks.need_classes(tasks.of_labels(splits.train.labels), "a config that is chosen by looking at the images")
     sample = _sample(splits.train, on_progress)
     if not sample:
         raise UserError(f"not one of the sampled training images of {splits.title} can be read")

@@ -70,9 +70,21 @@ def test_fingerprint_is_the_contents():
             {"x_train": np.zeros((0, 5, 4, 3), np.uint8)},
             "x_train of the data in memory is empty: its shape is [0, 5, 4, 3]",
         ),
-        ({"y_train": np.zeros(6)}, "y_train of the data in memory must be integers, not float64"),
+        (
+            {"y_train": np.array(list("abcabc"))},
+            "y_train of the data in memory must be integers (classes), 0 and 1 per",
+        ),
+        ({"y_train": np.full(6, np.nan)}, "holds nan: numbers to predict must be finite"),
+        ({"y_train": np.zeros(5)}, "y_train of the data in memory must have 6 rows, one per image, not 5"),
+        ({"y_train": np.zeros((5, 2), int)}, "must have 6 rows, one per image, not 5"),
+        ({"y_train": np.zeros((6, 1), int)}, "must have the shape [6], one label an image, not [6, 1]"),
+        (
+            {"y_train": np.eye(6, dtype=int), "x_test": np.zeros((1, 5, 4, 3), np.uint8), "y_test": np.array([0])},
+            "y_test is of another kind or shape than y_train",
+        ),
+        ({"y_train": np.eye(6, dtype=int), "label_names": np.array(list("ab"))}, "has 2 names, but label 5 occurs"),
         ({"y_train": np.zeros(5, int)}, "must have the shape [6], one label an image, not [5]"),
-        ({"y_train": np.eye(6, dtype=int)}, "must have the shape [6], one label an image, not [6, 6]"),
+        ({"y_train": 2 * np.eye(6, dtype=int)}, "a column per label, so that its values must be 0 or 1, not 2"),
         ({"y_train": np.array([0, 1, -1, 0, 1, 2])}, "holds the label -1: labels start at 0"),
         ({"y_train": np.array([0, 1, 2**40, 0, 1, 2])}, "labels are class numbers 0, 1, 2"),
         ({"label_names": np.array(["a", "b"])}, "label_names of the data in memory has 2 names, but label 2 occurs"),
@@ -84,6 +96,14 @@ def test_fingerprint_is_the_contents():
 )
 def test_messages(changes, message):
     assert message in message_of(arrays(**changes))
+
+
+def test_several_labels_and_numbers():
+    labels = Arrays().open(arrays(y_train=np.eye(6, dtype=bool)[:, :3], label_names=np.array(["a", "b", "c"])))
+    assert (labels.train.labels.dtype, labels.class_names) == (np.uint8, ("a", "b", "c"))
+    np.testing.assert_array_equal(labels.train.labels, np.eye(6)[:, :3])
+    numbers = Arrays().open(arrays(y_train=np.linspace(0, 1, 6)))
+    assert (numbers.train.labels.dtype, numbers.train.labels.shape) == (np.float32, (6, 1))
 
 
 def test_neither_or_both_of_path_and_arrays(tmp_path: Path):

@@ -217,3 +217,34 @@ def test_a_name_in_two_unicode_forms_is_one_class(tmp_path):
     labels = ("caf\u00e9", "cafe\u0301", "x")
     lines = [json.dumps({"file": f"{i}.png", "label": label}) for i, label in enumerate(labels)]
     assert Table(write(tmp_path, "\n".join(lines), "t.jsonl")).open().class_names == ("caf\u00e9", "x")
+
+
+def test_several_labels_in_a_cell(pets, frame):
+    names = ["cat|indoor", "indoor", "", " dog | indoor "]
+    frame["species"] = [names[i % 4] for i in range(len(frame))]
+    frame.to_csv(pets / "several.csv", index=False)
+    source = Table(str(pets / "several.csv"), separator="|").open()
+    assert source.class_names == ("cat", "dog", "indoor")
+    train = frame[frame.subset == "train"].species.str.replace(" ", "")
+    np.testing.assert_array_equal(source.train.labels, train.str.get_dummies("|")[list(source.class_names)])
+    assert source.train.labels.dtype == np.uint8
+
+
+def test_numbers_of_columns(pets, frame):
+    frame["weight"] = -frame.age
+    frame.to_csv(pets / "numbers.csv", index=False)
+    source = Table(str(pets / "numbers.csv"), numbers=("age", "weight")).open()
+    assert source.class_names == ("age", "weight")
+    train = frame[frame.subset == "train"]
+    np.testing.assert_array_equal(source.train.labels, train[["age", "weight"]].to_numpy(np.float32))
+
+
+def test_mistakes_in_labels_and_numbers_are_listed_by_row(pets, frame):
+    frame["age"] = ["three", *frame.age.astype(str)[1:-1], ""]
+    frame.to_csv(pets / "wrong.csv", index=False)
+    with pytest.raises(BadRows, match='2 of .*"age" is "three", which is no finite number'):
+        Table(str(pets / "wrong.csv"), numbers=("age",)).open()
+    with pytest.raises(UserError, match=r'no column "aeg" \(data.source.numbers\)'):
+        Table(str(pets / "wrong.csv"), numbers=("aeg",)).open()
+    with pytest.raises(BadRows, match='"dog" is none of data.source.class_names'):
+        Table(str(pets / "wrong.csv"), separator="|", class_names=("cat", "indoor")).open()
