@@ -23,6 +23,12 @@ from imgcls_jax.training.callbacks.logger import Logger
 from imgcls_jax.training.callbacks.loggers import JsonLines
 from imgcls_jax.training.callbacks.weights_and_biases import WandB, check, mode
 from imgcls_jax.training.loop import train
+from imgcls_jax.training.progress import Progress
+from imgcls_jax.training.run import Run
+
+OF_EPOCH = {"train": {}, "validation": None, "evaluators": {}} | dict.fromkeys(
+    ("learning_rate", "images_per_second", "waited_for_data", "seconds"), 0.0
+)
 
 
 def values(folder):
@@ -84,7 +90,8 @@ def logged_run(tiny_config, tiny_arrays, tmp_path):
 
 
 def test_tensorboard_events(tiny_config, tiny_arrays, tmp_path):
-    train(tiny_config(logging=c.Logging(tensorboard=True)), tmp_path, arrays=tiny_arrays)
+    train(tiny_config(logging=c.Logging(tensorboard=True, pictures=False)), tmp_path, arrays=tiny_arrays)
+    assert not pictures(tmp_path / "tensorboard")
     history = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     written = {(tag, step): value for tag, step, value in events(tmp_path / "tensorboard")}
     for record in history:
@@ -109,17 +116,9 @@ def test_pictures_and_final_figures_in_tensorboard(logged_run, tmp_path):
         assert written[name, place] == pytest.approx(value, rel=1e-6), name
 
 
-def test_no_pictures_where_they_are_not_wanted(logged_run, tmp_path):
-    logged_run(tensorboard=True, pictures=False)
-    assert not pictures(tmp_path / "run" / "tensorboard")
-
-
 def test_a_resumed_run_drops_what_its_checkpoint_does_not_know(tmp_path):
-    of_epoch = {"train": {}, "validation": None, "evaluators": {}} | dict.fromkeys(
-        ("learning_rate", "images_per_second", "waited_for_data", "seconds"), 0.0
-    )
     of_step = dict.fromkeys(("learning_rate", "loss", "top1", "gradient_norm", "parameter_norm", "update_ratio"), 0.0)
-    epochs = [{"schema": SCHEMA, "kind": "epoch", "epoch": i, "step": 4 * i + 4} | of_epoch for i in range(3)]
+    epochs = [{"schema": SCHEMA, "kind": "epoch", "epoch": i, "step": 4 * i + 4} | OF_EPOCH for i in range(3)]
     steps = [{"schema": SCHEMA, "kind": "step", "epoch": i // 4, "step": i} | of_step for i in range(2, 13, 2)]
     writer = JsonLines(tmp_path)
     writer.go_back([], 0)
@@ -193,7 +192,7 @@ def test_a_disabled_wandb_is_no_hindrance(tiny_config, tiny_arrays, tmp_path, mo
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of MLflow's own code
-def test_mlflow_in_a_local_store(logged_run, tiny_config, tiny_arrays, tmp_path, monkeypatch):
+def test_mlflow_in_a_local_store(logged_run, tmp_path, monkeypatch):
     pytest.importorskip("mlflow", reason="needs MLflow: pip install mlflow-skinny")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -216,13 +215,8 @@ def test_mlflow_in_a_local_store(logged_run, tiny_config, tiny_arrays, tmp_path,
     files = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert files == {"config.json", "preview_epoch_0.png", "mistakes.png", "confusion.png"}
 
-    # Trained on, it stays one run; and metrics.jsonl has the names of the figures, too.
-    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
-    assert record["validation"].keys() == {"loss", "top1", "recall", "count"} | ({"top5"} & record["validation"].keys())
-    config = tiny_config(logging=c.Logging(tensorboard=False, predictions=False, mlflow_experiment="tiny experiment"))
-    for _ in range(2):
-        train(config, tmp_path / "again", arrays=tiny_arrays)
-    assert len(client.search_runs([experiment.experiment_id])) == 2
+    logged_run(mlflow_experiment="tiny experiment")  # started again, it stays one run
+    assert len(client.search_runs([experiment.experiment_id])) == 1
 
 
 TRACKIO = """
@@ -273,7 +267,6 @@ class Broken(Logger):
     """A service that is there at the start, and gone after the first epoch."""
 
     name, is_service = "a service", True
-    written: Mock
 
     def __init__(self, value, name, tree, workdir):
         if value == "nowhere":
@@ -282,19 +275,25 @@ class Broken(Logger):
     def write(self, record):
         if record["epoch"] == 1:
             raise ConnectionError("no answer\nfrom the server")
-        self.written(record["epoch"])
 
 
-def test_a_run_goes_on_without_a_service_that_fails(tiny_config, tiny_arrays, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(Broken, "written", Mock(), raising=False)
+def test_a_run_goes_on_without_a_service_that_fails(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setitem(loggers._SERVICES, "mlflow_experiment", (lambda: None, Broken))
-    config = tiny_config(epochs=3, logging=c.Logging(tensorboard=False, predictions=False, mlflow_experiment="e"))
-    assert train(config, tmp_path / "run", arrays=tiny_arrays)["epochs"] == 3
-    Broken.written.assert_called_once_with(0)
-    said = " ".join(capsys.readouterr().out.split())
-    assert "note: a service gets no more figures of this run, which goes on without it: no answer" in said
-    config = dataclasses.replace(config, logging=dataclasses.replace(config.logging, mlflow_experiment="nowhere"))
-    with pytest.raises(
-        UserError, match=r"logging.mlflow_experiment = 'nowhere': a service cannot be used \(no answer\)"
-    ):
-        train(config, tmp_path / "other", arrays=tiny_arrays)
+    run = Mock(spec=Run, workdir=tmp_path, progress=Progress(), step=0)
+
+    def started(experiment):
+        config = tiny_config(logging=c.Logging(tensorboard=False, pictures=False, mlflow_experiment=experiment))
+        callback = loggers.Loggers(config)
+        callback.on_start(run)
+        return callback
+
+    callback = started("somewhere")
+    for epoch in range(3):
+        callback.on_epoch(run, {"schema": SCHEMA, "kind": "epoch", "epoch": epoch, "step": epoch + 1} | OF_EPOCH)
+    callback.on_end(run, None)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 3
+    run.tell.assert_called_once_with(
+        "note: a service gets no more figures of this run, which goes on without it: no answer"
+    )
+    with pytest.raises(UserError, match=r"mlflow_experiment = 'nowhere': a service cannot be used \(no answer\)"):
+        started("nowhere")

@@ -60,5 +60,5 @@ def _fitting(photograph: Photograph, h: int, w: int) -> Photograph:
         if reduced.shape[0] > h and reduced.shape[1] > w:
             return reduced
     factor = 1.1 * max(h / photograph.shape[0], w / photograph.shape[1])
-    size = tuple(int(np.ceil(side * factor)) for side in (photograph.shape[1], photograph.shape[0]))
-    return np.asarray(Image.fromarray(photograph).resize(size, Image.Resampling.BICUBIC))
+    height, width = (int(np.ceil(side * factor)) for side in photograph.shape[:2])
+    return np.asarray(Image.fromarray(photograph).resize((width, height), Image.Resampling.BICUBIC))
