@@ -95,6 +95,13 @@ class Logging:
     """Event files under WORKDIR/tensorboard."""
     wandb_project: str | None = None
     """Weights & Biases project; None: off. Needs the extra `wandb`; WANDB_MODE=offline works."""
+    mlflow_experiment: str | None = None
+    """MLflow experiment; None: off. Needs the extra `mlflow`; MLFLOW_TRACKING_URI says where it is."""
+    trackio_project: str | None = None
+    """Trackio project; None: off. Needs the extra `trackio`; TRACKIO_DIR says in which folder it is."""
+    pictures: bool = True
+    """Give TensorBoard and the others pictures, too: what augmentation makes of four images at the start; mistakes.png
+    and confusion.png at the end, where `predictions` asks for them."""
     predictions: bool = True
     """At the end of a run, keep what its best epoch predicts (predictions_validation.npz, predictions_test.npz), and
     write confusion.png, mistakes.png and per_class.csv of the validation images."""

@@ -1,10 +1,12 @@
 """Draw contact sheets of original and augmented images, one for each phase of a run."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from imgcls_jax import augment, data, outputs
 from imgcls_jax import config as c
@@ -26,11 +28,21 @@ def preview(config: c.Config, folder: Path, *, images: int = 8, draws: int = 6) 
     """
     tasks.need_classes(config.loss.task, "the preview")
     outputs.make_folder(folder)
-    dataset = data.load(config.data)
+    paths = []
+    for phase, sheet in sheets(config, data.load(config.data), images=images, draws=draws):
+        paths.append(folder / f"preview_epoch_{phase.from_epoch}.png")
+        with outputs.writing(paths[-1], binary=True) as file:
+            sheet.save(file, "PNG")
+    return paths
+
+
+def sheets(
+    config: c.Config, dataset: data.Dataset, *, images: int, draws: int
+) -> Iterator[tuple[augment.Phase, Image.Image]]:
+    """Draw a contact sheet for each phase of the augmentation; arguments as for `preview`, with the data."""
     settings = config.data
     rows = data.train_order(dataset.train.labels, settings.sampling, config.seed, 0)[:images]
     canvases, labels = dataset.train.read(rows), dataset.train.labels[rows]
-    paths = []
     for phase in augment.phases(config.augment, config.epochs):
         function = jax.jit(
             augment.build(
@@ -55,17 +67,16 @@ def preview(config: c.Config, folder: Path, *, images: int = 8, draws: int = 6) 
             )
             for draw in range(draws)
         ]
-        sheet = contact_sheet(
-            canvases,
-            np.stack([image for image, _ in drawn]),
-            labels,
-            np.stack([soft for _, soft in drawn]),
-            dataset.class_names,
-            settings.mean,
-            settings.std,
-            title=f"{config.name}, epochs {phase.from_epoch + 1} to {phase.until_epoch}",
+        yield (
+            phase,
+            contact_sheet(
+                canvases,
+                np.stack([image for image, _ in drawn]),
+                labels,
+                np.stack([soft for _, soft in drawn]),
+                dataset.class_names,
+                settings.mean,
+                settings.std,
+                title=f"{config.name}, epochs {phase.from_epoch + 1} to {phase.until_epoch}",
+            ),
         )
-        paths.append(folder / f"preview_epoch_{phase.from_epoch}.png")
-        with outputs.writing(paths[-1], binary=True) as file:
-            sheet.save(file, "PNG")
-    return paths

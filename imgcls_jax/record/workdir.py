@@ -5,6 +5,7 @@ environment.json   versions, devices, command
 split.json, …      indices and hash of held-out splits; bad_images.csv if there are any
 parameters.txt     every parameter: shape, where it came from, whether it trains
 metrics.jsonl      a line an epoch;  tensorboard/ the same as event files
+wandb_id, mlflow_id, trackio_name   under which a service knows the run
 checkpoints/       the latest and the best
 curves.png         loss, accuracy and learning rate over the epochs
 result.json        final figures

@@ -9,7 +9,7 @@ from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import metrics, tasks
 from imgcls_jax.optim import checks
 from imgcls_jax.training import evaluators
-from imgcls_jax.training.callbacks import weights_and_biases
+from imgcls_jax.training.callbacks import loggers
 
 _LOSSES = {"classes": "CrossEntropy", "labels": "MultiLabel", "numbers": "MSE or Huber"}
 
@@ -26,8 +26,7 @@ def validate(config: c.Config, devices: int) -> None:
     checks.check(config.optim, config.epochs)
     metrics.check(config)
     evaluators.check(config)
-    if config.logging.wandb_project:
-        weights_and_biases.check()
+    loggers.check(config.logging)
     augment.check(
         config.augment,
         epochs=config.epochs,

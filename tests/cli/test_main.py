@@ -37,7 +37,7 @@ def test_digits_from_the_command_line(tmp_path):
     names = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")]
     imported = {name.split(".")[0] for name in names if "." in name}
     assert "jax" in imported
-    assert not imported & {"tensorflow", "torch", "wandb"}
+    assert not imported & {"tensorflow", "torch", "wandb", "mlflow", "trackio"}
     assert json.loads((tmp_path / "run" / "result.json").read_text())["test"]["count"] == 359
     for text in ("convs.0", "per class (10 classes)", "    3/3    ", "top-1", f"imgcls report {tmp_path}"):
         assert text in done.stdout

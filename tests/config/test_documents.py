@@ -48,7 +48,7 @@ ADDED = {
         "save_every_minutes": None, "log_every_steps": None,
     },
     "data": {"fold": None, "group_pattern": None},
-    "logging": {"predictions": True},
+    "logging": {"predictions": True, "mlflow_experiment": None, "trackio_project": None, "pictures": True},
     "data.canvas": {"max_megapixels": 500.0, "max_file_mib": 2048.0},
     "data.eval_canvas": {"max_megapixels": 500.0, "max_file_mib": 2048.0},
 }  # fmt: skip

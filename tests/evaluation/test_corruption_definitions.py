@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from imgcls_jax.evaluation.corruptions import CORRUPTIONS, corrupt, filters, weather
+from imgcls_jax.evaluation.corruptions import photographs as ice_photographs
 
 ALL = pytest.mark.parametrize("severity", [1, 2, 3, 4, 5])
 
@@ -190,8 +191,10 @@ def test_snow(severity, photographs):
 
 
 @ALL
-def test_frost_has_the_published_weights(severity):
-    """Our ice is not the publication's; with the same ice, the difference of two images shows the image's weight."""
+def test_drawn_frost_has_the_published_weights(severity, monkeypatch):
+    """Our ice, without the package's photographs, is not the publication's; with the same ice, the difference of two
+    images shows the image's weight."""
+    monkeypatch.setattr(ice_photographs, "folder", lambda: None)
     keep, add = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
     black, dark = (corrupt(np.full((1, 32, 32, 3), level, np.uint8), "frost", severity)[0] for level in (0, 100))
     np.testing.assert_allclose(np.float64(dark) - black, keep * 100, atol=1)

@@ -1,5 +1,6 @@
 """Scores, the official layout, and the command."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from imgcls_jax.cli import corruptions as __main__
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation.corruptions import BENCHMARK, CORRUPTIONS, SEVERITIES, corrupt, measure
+from imgcls_jax.evaluation.corruptions import BENCHMARK, CORRUPTIONS, SEVERITIES, corrupt, measure, photographs
 from imgcls_jax.evaluation.corruptions.official import Arrays
 from imgcls_jax.evaluation.corruptions.score import Score
 
@@ -74,6 +75,10 @@ def test_figures():
     text = " ".join(score.markdown().split())  # without the padding
     assert "| fog | 90.00 | 80.00 | 70.00 | 60.00 | 50.00 | 70.00 |" in text
     assert "| frost * | 90.00" in text and "- note on frost: not comparable" in text
+    assert not score.is_comparable and "- of the benchmark's 15: 11.33 %, not comparable" in text
+    published = dataclasses.replace(score, remarks={})
+    assert published.is_comparable
+    assert "- of the benchmark's 15: 11.33 %, the mean error, as published for CIFAR-10-C" in published.markdown()
     assert "LIMITED" not in text
     document = json.loads(json.dumps(score.document()))
     assert document["corruptions"]["fog"] == {"accuracy": [0.9, 0.8, 0.7, 0.6, 0.5], "mean": pytest.approx(0.7)}
@@ -169,7 +174,8 @@ def test_a_file_of_something_else(tmp_path):
 # ---- the command
 
 
-def test_the_command(finished_run, tmp_path, capsys):
+def test_the_command(finished_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(photographs, "folder", lambda: None)  # as without the package imagecorruptions
     workdir, _, _ = finished_run
     command = ["--workdir", str(workdir), "--size", "8", "--limit", "6"]
     __main__.main([*command, "--sheet", str(tmp_path / "sheet.png"), "--image", "2"])
@@ -180,7 +186,8 @@ def test_the_command(finished_run, tmp_path, capsys):
     assert (document["images"], document["of"]) == (6, 27)
     assert document["source"] == "our corruptions of the test images at 8 × 8 pixels, seed 0"
     assert list(document["corruptions"]) == list(CORRUPTIONS)
-    assert document["corruptions"]["frost"]["remark"] == "procedural texture, not comparable"
+    assert document["corruptions"]["frost"]["remark"].startswith("procedural texture, not comparable: pip install")
+    assert document["comparable"] is False
     assert (workdir / "corruptions.md").read_text().strip() in capsys.readouterr().out
     assert Image.open(workdir / "corruptions.png").width > 300
 

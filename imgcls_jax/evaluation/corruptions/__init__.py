@@ -2,7 +2,8 @@
 
 Operations and constants are those published with Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to
 Common Corruptions and Perturbations" (ICLR 2019), in `make_cifar_c.py` of github.com/hendrycks/robustness, which made
-the official arrays. The random numbers are other ones, and the texture of `frost` is drawn and not photographed.
+the official arrays. The random numbers are other ones. The photographs of `frost` are those of the package
+`imagecorruptions`; where it is not installed, the ice is drawn.
 
 The constants are meant for 32 × 32 pixels. At other sizes every corruption works, with the same constants: kernels,
 grain and drops keep their size in pixels, so that larger images look less corrupted; `elastic_transform`, `pixelate`,

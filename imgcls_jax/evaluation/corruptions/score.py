@@ -45,6 +45,11 @@ class Score:
             return None
         return 1 - float(np.mean([self.accuracy[name] for name in BENCHMARK]))
 
+    @property
+    def is_comparable(self) -> bool:
+        """Whether `benchmark_error` is of the published corruptions, all of them."""
+        return self.benchmark_error is not None and not self.remarks.keys() & set(BENCHMARK)
+
     def document(self) -> dict[str, Any]:
         """Return everything as plain values, for a JSON file."""
         return {
@@ -55,6 +60,7 @@ class Score:
             "mean_accuracy": self.mean,
             "mean_corruption_error": 1 - self.mean,
             "mean_corruption_error_of_the_15": self.benchmark_error,
+            "comparable": self.is_comparable,
             "corruptions": {
                 name: {"accuracy": values.tolist(), "mean": float(values.mean())}
                 | ({"remark": self.remarks[name]} if name in self.remarks else {})
@@ -72,7 +78,8 @@ class Score:
         rows["mean accuracy"] = f"{percent(self.mean)} over {len(self.accuracy)} corruptions × {len(SEVERITIES)}"
         rows["mean corruption error"] = percent(1 - self.mean)
         if self.benchmark_error is not None:
-            rows["of the benchmark's 15"] = percent(self.benchmark_error)
+            kind = "the mean error, as published for CIFAR-10-C" if self.is_comparable else "not comparable"
+            rows["of the benchmark's 15"] = f"{percent(self.benchmark_error)}, {kind}"
         return rows | {f"note on {name}": remark for name, remark in self.remarks.items()}
 
     def markdown(self) -> str:

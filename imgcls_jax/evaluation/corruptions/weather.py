@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from imgcls_jax.evaluation.corruptions import filters
+from imgcls_jax.evaluation.corruptions import filters, photographs
 from imgcls_jax.evaluation.corruptions.draws import Generators, Images, draw
 
 Layer = Float[np.ndarray, "n h w"]
@@ -33,13 +33,23 @@ def snow(x: Images, severity: int, rngs: Generators) -> Images:
 
 
 def frost(x: Images, severity: int, rngs: Generators) -> Images:
-    """Draw ice on the window: a weighted sum of the image and of a frosty texture.
+    """Draw ice on the window: a weighted sum of the image and of a crop of one of the benchmark's photographs.
 
-    NOT THE PUBLISHED CORRUPTION: there the texture is a crop of one of five photographs, which are not part of this
-    library; here it is drawn (`_ice`). The weights are the published ones. Accuracies are not comparable with others'.
+    Where the package `imagecorruptions`, which brings them, is not installed, the ice is drawn (`_ice`), with the same
+    weights: NOT THE PUBLISHED CORRUPTION, and accuracies are not comparable with others'.
     """
     keep, add = ((1.0, 0.2), (1.0, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
-    return keep * x + add * _ice(rngs, *x.shape[1:3])
+    h, w = x.shape[1:3]
+    taken = photographs.frost(h, w)
+    if taken is None:
+        return keep * x + add * _ice(rngs, h, w)
+
+    def crop(rng: np.random.Generator) -> np.ndarray:
+        photograph = taken[rng.integers(len(taken))]
+        top, left = (rng.integers(there - wanted) for there, wanted in zip(photograph.shape, (h, w), strict=False))
+        return photograph[top : top + h, left : left + w]
+
+    return keep * x + add * draw(rngs, crop) / 255
 
 
 def fog(x: Images, severity: int, rngs: Generators) -> Images:

@@ -56,7 +56,7 @@ class Callback:
     def on_epoch(self, run: Run, record: EpochRecord) -> None:
         """Called at the end of an epoch, after its evaluation and before its checkpoint.
 
-        `run.log(name=value)` adds figures to the record, which go to metrics.jsonl, TensorBoard and Weights & Biases.
+        `run.log(name=value)` adds figures to the record, which go to metrics.jsonl and every logger.
         """
 
     def on_checkpoint(self, run: Run) -> None:

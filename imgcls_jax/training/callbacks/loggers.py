@@ -1,73 +1,145 @@
-"""Write a run's figures: to metrics.jsonl always, to TensorBoard and Weights & Biases if asked for."""
+"""Write a run's figures: to metrics.jsonl always, to TensorBoard and to services if asked for."""
 
 import json
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+
+from PIL import Image
 
 from imgcls_jax import config as c
 from imgcls_jax import outputs
+from imgcls_jax.augment import Phase
 from imgcls_jax.config import io as files
+from imgcls_jax.doctor import preview
 from imgcls_jax.errors import UserError
 from imgcls_jax.record import history, strict
 from imgcls_jax.record.documents import SCHEMA, EpochRecord, EvaluationRecord, Result, StepRecord
 from imgcls_jax.record.json_files import set_aside
-from imgcls_jax.training.callbacks import weights_and_biases
+from imgcls_jax.training.callbacks import mlflow_logger, trackio_logger, weights_and_biases
 from imgcls_jax.training.callbacks.base import Callback
-from imgcls_jax.training.callbacks.weights_and_biases import WandB, scalars
+from imgcls_jax.training.callbacks.logger import AnyRecord, Logger
+from imgcls_jax.training.callbacks.tensorboard import TensorBoard
 from imgcls_jax.training.progress import StepMetrics
 from imgcls_jax.training.run import Run
 
-AnyRecord = Mapping[str, Any]
-"""A record of any kind: see `record.documents`."""
+_SERVICES: dict[str, tuple[Callable[[], None], type[Logger]]] = {
+    "wandb_project": (weights_and_biases.check, weights_and_biases.WandB),
+    "mlflow_experiment": (mlflow_logger.check, mlflow_logger.MLflow),
+    "trackio_project": (trackio_logger.check, trackio_logger.Trackio),
+}
+"""By the settings that ask for them: what raises UserError where one cannot be used, and the logger."""
+
+_AT_THE_END = ("mistakes", "confusion")
+"""Pictures of the best epoch: files of the work directory, without ".png"."""
+
+
+def check(settings: c.Logging) -> None:
+    """Raise UserError where a service that is asked for cannot be used."""
+    for name, (check_one, _) in _SERVICES.items():
+        if getattr(settings, name):
+            check_one()
 
 
 class Loggers(Callback):
     """Writes the records of epochs, of evaluations inside them, and of every `Config.log_every_steps`-th step.
 
     After a restart or a rewind, what a later process wrote beyond the checkpoint is dropped: metrics.jsonl and
-    TensorBoard hold every record once.
+    TensorBoard hold every record once; services keep what they have.
     """
 
     def __init__(self, config: c.Config):
         self._config = config
-        self._writers: list[JsonLines | TensorBoard | WandB] = []
+        self._loggers: list[Logger] = []
+        self._preview: Future[list[tuple[Phase, Image.Image]]] | None = None
 
     def on_start(self, run: Run) -> None:
-        logging, workdir = self._config.logging, run.workdir
-        lines = JsonLines(workdir)
-        self._writers = [lines]
-        if logging.tensorboard:
-            self._writers.append(TensorBoard(workdir / "tensorboard"))
-        if logging.wandb_project and weights_and_biases.mode() != "disabled":
-            self._writers.append(WandB(logging.wandb_project, self._config.name, files.to_tree(self._config), workdir))
+        settings = self._config.logging
+        lines = JsonLines(run.workdir)
+        self._loggers = [lines]
+        if settings.tensorboard:
+            self._loggers.append(TensorBoard(run.workdir / "tensorboard"))
+        self._loggers += self._services(run.workdir)
         self.on_rewind(run)
         for note in lines.notes:
             run.tell(note)
+        if settings.pictures and not run.progress.history and len(self._loggers) > 1:
+            # In the background, because the augmentation alone is compiled for it: seconds.
+            dataset = run.experiment.dataset
+            with ThreadPoolExecutor(1, "preview") as pool:
+                self._preview = pool.submit(lambda: [*preview.sheets(self._config, dataset, images=4, draws=4)])
+                pool.shutdown(wait=False)
+
+    def _services(self, workdir: Path) -> Iterator[Logger]:
+        for setting, (_, service) in _SERVICES.items():
+            value = getattr(self._config.logging, setting)
+            if not value or (setting == "wandb_project" and weights_and_biases.mode() == "disabled"):
+                continue
+            try:
+                yield service(value, self._config.name, files.to_tree(self._config), workdir)  # type: ignore[call-arg]
+            except UserError:
+                raise
+            except Exception as error:  # each has errors of its own
+                raise UserError(
+                    f"logging.{setting} = {value!r}: {service.name} cannot be used ({_first_line(error)}): "
+                    "mend that, or leave the setting out"
+                ) from None
 
     def on_rewind(self, run: Run) -> None:
-        for writer in self._writers:
-            writer.go_back(run.progress.history, run.step)
+        self._each(run, lambda logger: logger.go_back(run.progress.history, run.step))
 
     def on_metrics(self, run: Run, metrics: StepMetrics) -> None:
         if metrics.diagnostics is not None:
-            self._write(step_record(metrics))
+            self._write(run, step_record(metrics))
 
     def on_evaluation(self, run: Run, record: EvaluationRecord) -> None:
-        self._write(record)
+        self._write(run, record)
 
     def on_epoch(self, run: Run, record: EpochRecord) -> None:
-        self._write(record)
+        self._write(run, record)
+        self._show_preview(run)
 
     def on_end(self, run: Run, result: Result | None) -> None:
-        for writer in self._writers:
-            writer.close()
-        self._writers = []
+        if result is not None:
+            self._each(run, lambda logger: logger.finish(result))
+            drawn = next(iter(run.predictions.values()), None)
+            if self._config.logging.pictures and drawn is not None and drawn.is_finite:
+                for name in _AT_THE_END:
+                    if (path := run.workdir / f"{name}.png").exists():
+                        with Image.open(path) as picture:
+                            self._picture(run, name, picture.convert("RGB"), epoch=result["epochs"])
+        self._each(run, lambda logger: logger.close())
+        self._loggers = []
 
-    def _write(self, record: AnyRecord) -> None:
-        for writer in self._writers:
-            writer.write(record)
+    def _show_preview(self, run: Run) -> None:
+        if self._preview is None:
+            return
+        drawn, self._preview = self._preview, None
+        try:
+            for phase, sheet in drawn.result():
+                self._picture(run, f"preview_epoch_{phase.from_epoch}", sheet, epoch=0)
+        except UserError as error:
+            run.tell(f"note: there is no picture of the augmented images: {error}")
+
+    def _picture(self, run: Run, name: str, image: Image.Image, *, epoch: int) -> None:
+        self._each(run, lambda logger: logger.picture(name, image, epoch=epoch, step=run.step))
+
+    def _write(self, run: Run, record: AnyRecord) -> None:
+        self._each(run, lambda logger: logger.write(record))
+
+    def _each(self, run: Run, do: Callable[[Logger], None]) -> None:
+        """Do something with each logger; a service that fails is left out from then on, and that is told."""
+        for logger in tuple(self._loggers):
+            try:
+                do(logger)
+            except Exception as error:  # each has errors of its own
+                if not logger.is_service:
+                    raise
+                self._loggers.remove(logger)
+                run.tell(
+                    f"note: {logger.name} gets no more figures of this run, which goes on without it: "
+                    f"{_first_line(error)}"
+                )
 
 
 def step_record(metrics: StepMetrics) -> StepRecord:
@@ -89,8 +161,10 @@ def step_record(metrics: StepMetrics) -> StepRecord:
     }
 
 
-class JsonLines:
+class JsonLines(Logger):
     """metrics.jsonl: a line per record, on disk at once."""
+
+    name = "metrics.jsonl"
 
     def __init__(self, workdir: Path):
         self._workdir, self._path = workdir, workdir / "metrics.jsonl"
@@ -113,58 +187,10 @@ class JsonLines:
         with self._path.open("a") as file:
             file.write(_line(record))
 
-    def close(self) -> None:
-        pass
-
-
-class TensorBoard:
-    """Event files: the figures of epochs over the epochs, all others over the steps."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        self._epochs: Any = None
-        self._steps: Any = None
-
-    def go_back(self, epochs: list[EpochRecord], step: int) -> None:
-        """Drop the events after these epochs and after this step."""
-        self.close()
-        self._epochs = _summary_writer(self._folder, purge_step=len(epochs))
-        self._steps = None
-        if (self._folder / "steps").exists():
-            self._open_steps(step)
-
-    def write(self, record: AnyRecord) -> None:
-        if record["kind"] == "epoch":
-            writer, prefix, place = self._epochs, "", record["epoch"]
-        else:
-            writer, prefix, place = self._steps or self._open_steps(record["step"] - 1), "steps/", record["step"]
-        for name, value in scalars(record).items():
-            writer.add_scalar(prefix + name, value, place)
-        writer.flush()
-
-    def close(self) -> None:
-        for writer in (self._epochs, self._steps):
-            if writer is not None:
-                writer.close()
-
-    def _open_steps(self, step: int) -> Any:
-        # In a folder of their own: a restart purges what comes after a number, which is an epoch there and a step here.
-        self._steps = _summary_writer(self._folder / "steps", purge_step=step + 1)
-        return self._steps
-
 
 def _line(record: AnyRecord) -> str:
     return json.dumps(strict.encode(record), allow_nan=False) + "\n"
 
 
-def _summary_writer(folder: Path, *, purge_step: int) -> Any:
-    # tensorboardX imports torch where it is installed, for inputs that are never given here: seconds, and memory.
-    hidden = "torch" not in sys.modules
-    if hidden:
-        sys.modules["torch"] = None  # type: ignore[assignment]
-    try:
-        from tensorboardX import SummaryWriter
-    finally:
-        if hidden:
-            del sys.modules["torch"]
-    return SummaryWriter(str(folder), purge_step=purge_step)
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

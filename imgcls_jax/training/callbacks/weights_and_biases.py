@@ -1,19 +1,16 @@
 """Write a run's figures to Weights & Biases, whose own environment variables are respected."""
 
-import math
 import os
-import re
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from imgcls_jax import outputs
-from imgcls_jax.errors import UserError
-from imgcls_jax.record.documents import EpochRecord
+from PIL import Image
 
-AnyRecord = Mapping[str, Any]
-"""A record of any kind: see `record.documents`."""
+from imgcls_jax.errors import UserError
+from imgcls_jax.record.documents import Result
+from imgcls_jax.training.callbacks import identity
+from imgcls_jax.training.callbacks.logger import AnyRecord, Logger, figures, final
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -44,37 +41,29 @@ def check() -> None:
         )
 
 
-class WandB:
-    """A run of Weights & Biases; it goes on in the same one after a restart."""
+class WandB(Logger):
+    """A run of Weights & Biases; it goes on in the same one after a restart. Figures are over the steps."""
+
+    name, is_service = "Weights & Biases", True
 
     def __init__(self, project: str, name: str, tree: dict[str, Any], workdir: Path):
         check()
         import wandb
 
-        identity = workdir / "wandb_id"
-        known = identity.read_bytes().decode("ascii", "replace") if identity.exists() else ""
-        if not re.fullmatch(r"[\w-]{1,64}", known):  # new, or damaged
-            known = secrets.token_hex(4)
-            outputs.write_text(identity, known)
+        path = workdir / "wandb_id"
+        known = identity.known(path) or identity.keep(path, secrets.token_hex(4))
         self._run = wandb.init(project=project, name=name, id=known, resume="allow", config=tree, dir=str(workdir))
 
-    def go_back(self, epochs: list[EpochRecord], step: int) -> None:
-        """Do nothing: Weights & Biases keeps what it has."""
-
     def write(self, record: AnyRecord) -> None:
-        prefix = "" if record["kind"] == "epoch" else "steps/"
-        self._run.log({prefix + name: value for name, value in scalars(record).items()}, step=record["step"])
+        self._run.log(figures(record), step=record["step"])
+
+    def finish(self, result: Result) -> None:
+        self._run.log(final(result), step=result["history"][-1]["step"])
+
+    def picture(self, name: str, image: Image.Image, *, epoch: int, step: int) -> None:
+        import wandb
+
+        self._run.log({name: wandb.Image(image)}, step=step)
 
     def close(self) -> None:
         self._run.finish()
-
-
-def scalars(record: AnyRecord, prefix: str = "") -> dict[str, float]:
-    """Return a record's finite numbers under names such as "validation/top1"."""
-    flat: dict[str, float] = {}
-    for key, value in record.items():
-        if isinstance(value, Mapping):
-            flat |= scalars(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float) and math.isfinite(value) and prefix + key != "schema":
-            flat[prefix + key] = value
-    return flat
