@@ -253,7 +253,7 @@ def test_trackio_on_this_machine(logged_run, tmp_path, monkeypatch):
     ("package", "logging", "sentence"),
     [
         ("mlflow", {"mlflow_experiment": "e"}, r"MLflow is not installed: pip install 'imgcls_jax\[mlflow\]'"),
-        ("trackio", {"trackio_project": "p"}, r"Trackio is not installed: pip install 'imgcls_jax\[trackio\]'"),
+        ("trackio", {"trackio_project": "p"}, r"Trackio is not installed: pip install trackio"),
     ],
 )
 def test_a_missing_service_is_said_before_data_are_read(package, logging, sentence, tiny_config, tmp_path, monkeypatch):

@@ -66,9 +66,9 @@ class Loggers(Callback):
         if settings.pictures and not run.progress.history and len(self._loggers) > 1:
             # In the background, because the augmentation alone is compiled for it: seconds.
             dataset = run.experiment.dataset
-            with ThreadPoolExecutor(1, "preview") as pool:
-                self._preview = pool.submit(lambda: [*preview.sheets(self._config, dataset, images=4, draws=4)])
-                pool.shutdown(wait=False)
+            pool = ThreadPoolExecutor(1, "preview")
+            self._preview = pool.submit(lambda: [*preview.sheets(self._config, dataset, images=4, draws=4)])
+            pool.shutdown(wait=False)  # its thread ends with the work
 
     def _services(self, workdir: Path) -> Iterator[Logger]:
         for setting, (_, service) in _SERVICES.items():

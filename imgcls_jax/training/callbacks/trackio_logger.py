@@ -17,9 +17,7 @@ def check() -> None:
     try:
         import trackio  # noqa: F401
     except ImportError:
-        raise UserError(
-            "logging.trackio_project is set but Trackio is not installed: pip install 'imgcls_jax[trackio]'"
-        ) from None
+        raise UserError("logging.trackio_project is set but Trackio is not installed: pip install trackio") from None
 
 
 class Trackio(Logger):
