@@ -98,7 +98,7 @@ class Logging:
     mlflow_experiment: str | None = None
     """MLflow experiment; None: off. Needs the extra `mlflow`; MLFLOW_TRACKING_URI says where it is."""
     trackio_project: str | None = None
-    """Trackio project; None: off. Needs `pip install trackio` (which asks for Pillow < 13); TRACKIO_DIR says where it is."""
+    """Trackio project; None: off. Needs `pip install trackio` (and so Pillow < 13); TRACKIO_DIR says where it is."""
     pictures: bool = True
     """Give TensorBoard and the others pictures, too: what augmentation makes of four images at the start; mistakes.png
     and confusion.png at the end, where `predictions` asks for them."""
