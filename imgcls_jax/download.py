@@ -12,7 +12,7 @@ from pathlib import Path
 
 import filelock
 
-from imgcls_jax.cache import cache_dir
+from imgcls_jax.disk.cache import cache_dir
 from imgcls_jax.display.console import Console
 from imgcls_jax.errors import UserError
 

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgcls_jax import outputs
 from imgcls_jax.cli import flags
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgcls_jax import outputs
 from imgcls_jax.cli import flags
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError, short
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imgcls_jax import outputs
 from imgcls_jax.cli import completion, flags
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError, did_you_mean, short
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--script", action="store_true", help="write verify.py beside the file as well")
     options = parser.parse_args(arguments)
 
-    from imgcls_jax import outputs
+    from imgcls_jax.disk import outputs
     from imgcls_jax.export import standalone
 
     try:

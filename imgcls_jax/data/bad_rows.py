@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 
 # Rows that a message names; the file has all.

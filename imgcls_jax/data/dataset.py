@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt8
 
-from imgcls_jax import outputs
-from imgcls_jax.cache import cache_dir
 from imgcls_jax.config.data import Canvas, Data, Source
 from imgcls_jax.data import groups
 from imgcls_jax.data.bad_rows import BadRows
 from imgcls_jax.data.cache import Canvases, make_canvases
 from imgcls_jax.data.examples import Encoded, Examples, Labels, Progress, Splits, check
 from imgcls_jax.data.split import fold, hold_out, record, split_hash
+from imgcls_jax.disk import outputs
+from imgcls_jax.disk.cache import cache_dir
 from imgcls_jax.errors import UserError
 
 # Fewer validation images than this are remarked on.

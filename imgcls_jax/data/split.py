@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped
 
-from imgcls_jax import outputs
 from imgcls_jax.data.examples import digest
 from imgcls_jax.data.groups import divide
 from imgcls_jax.data.order import split_order
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 
 

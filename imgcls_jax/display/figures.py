@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import fonts
 
 if TYPE_CHECKING:

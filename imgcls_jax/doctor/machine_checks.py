@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from imgcls_jax import data
-from imgcls_jax.cache import cache_dir
+from imgcls_jax.disk.cache import cache_dir
 from imgcls_jax.display.console import size
 from imgcls_jax.doctor.findings import Finding, Subject, check, error, warning
 from imgcls_jax.parallel import mesh as meshes

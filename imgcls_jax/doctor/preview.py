@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from imgcls_jax import augment, data, outputs
+from imgcls_jax import augment, data
 from imgcls_jax import config as c
 from imgcls_jax.augment.contact_sheet import contact_sheet
+from imgcls_jax.disk import outputs
 from imgcls_jax.evaluation import tasks
 
 

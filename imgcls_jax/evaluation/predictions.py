@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
-from imgcls_jax import outputs
 from imgcls_jax.config.optim import Task
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import tasks
 

@@ -11,7 +11,7 @@ import jax
 import jax.export
 import numpy as np
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError, did_you_mean
 from imgcls_jax.export import standalone
 from imgcls_jax.export.onnx import write as onnx_files

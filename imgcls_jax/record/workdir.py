@@ -20,9 +20,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from imgcls_jax import outputs
 from imgcls_jax.config import Config
 from imgcls_jax.config import io as files
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 from imgcls_jax.record import checkpoint, continuing, lock
 from imgcls_jax.record.json_files import read_json, set_aside, write_json

@@ -10,8 +10,8 @@ import csv
 import math
 from pathlib import Path
 
-from imgcls_jax import outputs
 from imgcls_jax.data import Split
+from imgcls_jax.disk import outputs
 from imgcls_jax.evaluation import per_class, predictions
 from imgcls_jax.evaluation.per_class import ClassRow
 from imgcls_jax.evaluation.predictions import Predictions

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import figures
 
 # A plot of more classes shows those that are confused most, this many of them.

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import pictures
 from imgcls_jax.display.pictures import LINE
 from imgcls_jax.inference.explanation import Explanation

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from imgcls_jax import outputs
 from imgcls_jax.data import Split
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import pictures
 from imgcls_jax.display.pictures import LINE
 from imgcls_jax.evaluation import scores

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import figures
 from imgcls_jax.evaluation import tasks
 from imgcls_jax.evaluation.predictions import Predictions

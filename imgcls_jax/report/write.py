@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from imgcls_jax import outputs
 from imgcls_jax.data.dataset import load as load_data
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import tables
 from imgcls_jax.display.console import duration, percent
 from imgcls_jax.errors import UserError

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 
 from imgcls_jax import config as c
-from imgcls_jax import data, outputs
+from imgcls_jax import data
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import tables
 from imgcls_jax.display.console import Console, Speed, clock, duration, percent, size
 from imgcls_jax.evaluation import per_class, tasks

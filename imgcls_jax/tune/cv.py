@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from imgcls_jax import config as c
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import tables
 from imgcls_jax.display.console import percent
 from imgcls_jax.errors import UserError

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from imgcls_jax.cache import cache_dir
+from imgcls_jax.disk.cache import cache_dir
 
 # XLA's CPU backend sends convolutions to YNNPACK, whose weight gradients and 1×1 convolutions are slow; this takes
 # convolutions out of it. An unknown flag aborts the process, so it is given only to the jaxlib versions that it was

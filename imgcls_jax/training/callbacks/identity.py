@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 
 
 def known(path: Path) -> str | None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from PIL import Image
 
 from imgcls_jax import config as c
-from imgcls_jax import outputs
 from imgcls_jax.augment import Phase
 from imgcls_jax.config import io as files
+from imgcls_jax.disk import outputs
 from imgcls_jax.doctor import preview
 from imgcls_jax.errors import UserError
 from imgcls_jax.record import history, strict

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import figures, tables
 from imgcls_jax.record.json_files import write_json
 from imgcls_jax.tune.ablation import factors as marked

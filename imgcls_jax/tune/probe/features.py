@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from imgcls_jax import config as c
-from imgcls_jax.cache import cache_dir
 from imgcls_jax.data import Split
+from imgcls_jax.disk.cache import cache_dir
 from imgcls_jax.errors import UserError
 from imgcls_jax.inference.classifier import Classifier
 from imgcls_jax.record import documents

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgcls_jax import config as c
-from imgcls_jax import data, outputs
+from imgcls_jax import data
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import tasks
 from imgcls_jax.inference.classifier import Classifier

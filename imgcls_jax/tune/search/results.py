@@ -16,9 +16,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from imgcls_jax import config as c
-from imgcls_jax import outputs
 from imgcls_jax.config import registry
 from imgcls_jax.config import write as configs
+from imgcls_jax.disk import outputs
 from imgcls_jax.display import figures, tables
 from imgcls_jax.tune.search import spaces
 from imgcls_jax.tune.search.spaces import Dimension

@@ -18,8 +18,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from imgcls_jax import config as c
-from imgcls_jax import outputs
 from imgcls_jax.config import io as files
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError, short
 from imgcls_jax.record.json_files import read_json, write_json
 from imgcls_jax.tune.search.spaces import Dimension, Value

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from imgcls_jax import outputs
 from imgcls_jax.config import Config, Source, io
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError, short
 from imgcls_jax.record import continuing
 from imgcls_jax.record.json_files import write_json

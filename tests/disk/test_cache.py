@@ -2,7 +2,7 @@ from pathlib import Path
 
 import platformdirs
 
-from imgcls_jax.cache import cache_dir
+from imgcls_jax.disk.cache import cache_dir
 
 
 def test_the_environment_comes_before_the_systems_folder(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from imgcls_jax import outputs
+from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 
 

@@ -1,0 +1,1 @@
+"""What is written to disk: output files, whole or not at all, and the folder of caches."""
