@@ -1,11 +1,12 @@
 """Decode all images of a split once and cache their canvases on disk, or decode them at each read.
 
-An entry of the cache is a folder that appears complete or not at all: aspect.npy, record.json, and, unless the canvases
-take more than the limit even when encoded, the files of storage.py.
+An entry of the cache is a folder that appears complete or not at all: aspect.npy, content.npy, record.json, and,
+unless the canvases take more than the limit even when encoded, the files of storage.py.
 """
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import shutil
 import zlib
@@ -19,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 import PIL
 from filelock import FileLock
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8, UInt64
 
 from imgcls_jax.config.data import Canvas
 from imgcls_jax.data.canvas import content_aspect
@@ -30,7 +31,7 @@ from imgcls_jax.data.storage import CanvasWriter, EncodedCanvases, open_canvases
 from imgcls_jax.errors import UserError
 from imgcls_jax.parallel.cores import usable_cores
 
-VERSION = 2
+VERSION = 3
 """Version of the entries' contents. Raise it with every change of decode.py, canvas.py or storage.py that changes a
 pixel, so that older entries are not used."""
 
@@ -52,6 +53,8 @@ class Canvases:
     """Thread-safe. Where canvases are stored, that of an unreadable example is black."""
     aspect: Float32[np.ndarray, " n"]
     """Width / height of each original image; see `canvas.content_aspect`."""
+    content: UInt64[np.ndarray, " n"]
+    """Hash of each encoded image, wherever it lies: of a file's bytes, or of an array's pixels."""
     bad: dict[int, str]
     """Index of each unreadable example, and the reason."""
     stored: UInt8[np.ndarray, "n h w c"] | None
@@ -106,15 +109,15 @@ def make_canvases(
             f"the canvas cache {folder} cannot be written ({error.strerror or error}): give another folder in "
             "data.cache_dir, or switch the cache off with data.cache_gib = 0"
         ) from error
-    aspect = np.load(entry / "aspect.npy")
+    aspect, content = np.load(entry / "aspect.npy"), np.load(entry / "content.npy")
     bad = {int(i): reason for i, reason in json.loads((entry / "record.json").read_text())["bad"]}
     stored = open_canvases(entry)
     if stored is None:
-        return _decoding_examples(examples, canvas, workers, aspect, bad)
+        return _decoding_examples(examples, canvas, workers, aspect, content, bad)
     if isinstance(stored, EncodedCanvases):
         storage = {"webp": "cached as lossless WebP", "jpeg": "cached as JPEG"}[encoding]
-        return Canvases(_decoding_stored(stored, entry, canvas, workers), aspect, bad, None, storage)
-    return Canvases(lambda indices: _take(stored, indices), aspect, bad, stored, "cached as they are")
+        return Canvases(_decoding_stored(stored, entry, canvas, workers), aspect, content, bad, None, storage)
+    return Canvases(lambda indices: _take(stored, indices), aspect, content, bad, stored, "cached as they are")
 
 
 def threads(workers: int) -> int:
@@ -125,7 +128,8 @@ def threads(workers: int) -> int:
 def _of_array(pixels: UInt8[np.ndarray, "n h w c"], canvas: Canvas) -> Canvases:
     n, height, width, _ = pixels.shape
     aspect = np.full(n, content_aspect((height, width), canvas), np.float32)
-    return Canvases(lambda indices: _take(pixels, indices), aspect, {}, pixels, "in memory")
+    content = np.array([_hash(one) for one in pixels], np.uint64)
+    return Canvases(lambda indices: _take(pixels, indices), aspect, content, {}, pixels, "in memory")
 
 
 def _take(images: UInt8[np.ndarray, "n h w c"], indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
@@ -170,12 +174,18 @@ def _decoding(
 
 
 def _decoding_examples(
-    examples: Examples, canvas: Canvas, workers: int, aspect: Float32[np.ndarray, " n"], bad: dict[int, str]
+    examples: Examples,
+    canvas: Canvas,
+    workers: int,
+    aspect: Float32[np.ndarray, " n"],
+    content: UInt64[np.ndarray, " n"],
+    bad: dict[int, str],
 ) -> Canvases:
     def mistake(index: int, error: UnreadableImageError) -> str:
         return f"{examples.ids[index]} was readable when the run began and no longer is: {error}"
 
-    return Canvases(_decoding(examples.read, canvas, workers, mistake), aspect, bad, None, "decoded in every epoch")
+    read = _decoding(examples.read, canvas, workers, mistake)
+    return Canvases(read, aspect, content, bad, None, "decoded in every epoch")
 
 
 def _decoding_stored(stored: EncodedCanvases, entry: Path, canvas: Canvas, workers: int) -> Read:
@@ -208,10 +218,11 @@ def _make(
         shape = (len(examples), canvas.height, canvas.width, canvas.channels)
         writer = None if encoding == "none" else CanvasWriter(partial, shape, encoding, limit)
         with writer or contextlib.nullcontext():
-            aspect, bad = _decode_all(examples, canvas, workers, on_progress, writer)
+            aspect, content, bad = _decode_all(examples, canvas, workers, on_progress, writer)
             if writer:
                 writer.finish()
         np.save(partial / "aspect.npy", aspect)
+        np.save(partial / "content.npy", content)
         notes = {
             "bad": sorted(bad.items()),
             "sample": _sample(open_canvases(partial)),
@@ -227,13 +238,14 @@ def _make(
 
 def _decode_all(
     examples: Examples, canvas: Canvas, workers: int, on_progress: Progress | None, writer: CanvasWriter | None
-) -> tuple[Float32[np.ndarray, " n"], dict[int, str]]:
-    """Decode all images in order, the canvases going to `writer`; return the aspects and the unreadable examples."""
+) -> tuple[Float32[np.ndarray, " n"], UInt64[np.ndarray, " n"], dict[int, str]]:
+    """Decode all images in order, the canvases going to `writer`; return the aspects, the hashes of the encoded images
+    and the unreadable examples."""
     n = len(examples)
     size = canvas.height * canvas.width * canvas.channels
     step = min(64, max(1, 2**23 // size))  # Images per task: enough to pay for its overhead, not too much memory.
     black = np.zeros((canvas.height, canvas.width, canvas.channels), np.uint8)
-    aspect = np.ones(n, np.float32)
+    aspect, content = np.ones(n, np.float32), np.zeros(n, np.uint64)
     bad: dict[int, str] = {}
 
     def task(start: int) -> list[memoryview]:
@@ -242,6 +254,7 @@ def _decode_all(
         for index, encoded in zip(indices, examples.read(indices), strict=True):
             try:
                 pixels, aspect[index] = read_canvas(encoded, canvas)
+                content[index] = _hash(encoded)
             except UnreadableImageError as error:
                 pixels, bad[index] = black, str(error)
             out.append(writer.prepare(pixels) if writer else memoryview(b""))
@@ -260,7 +273,23 @@ def _decode_all(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return aspect, bad
+    return aspect, content, bad
+
+
+def _hash(encoded: Encoded) -> int:
+    """Compute 64 bits that identify a readable image: the BLAKE2b of its bytes, or of its shape and pixels."""
+    if isinstance(encoded, Path):
+        try:
+            encoded = encoded.read_bytes()  # again, from the system's memory
+        except OSError as error:
+            raise UnreadableImageError(error.strerror or str(error)) from error
+    total = hashlib.blake2b(digest_size=8)
+    if isinstance(encoded, np.ndarray):
+        total.update(repr(encoded.shape).encode())
+        total.update(np.ascontiguousarray(encoded).data)
+    else:
+        total.update(encoded)
+    return int.from_bytes(total.digest(), "little")
 
 
 def in_order(
@@ -283,7 +312,7 @@ def _is_sound(entry: Path, shape: tuple[int, ...], limit: int) -> bool:
         stored = open_canvases(entry)
         return (
             isinstance(notes["bad"], list)
-            and np.load(entry / "aspect.npy").shape == shape[:1]
+            and np.load(entry / "aspect.npy").shape == np.load(entry / "content.npy").shape == shape[:1]
             and _is_whole(stored, shape)
             and _sample(stored) == notes["sample"]
             and (notes["more_than"] is None or limit <= notes["more_than"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64, UInt8
+from jaxtyping import Float32, Int32, Int64, UInt8, UInt64
 
 from imgcls_jax.config.data import Canvas, Data, Source
 from imgcls_jax.data import groups
@@ -45,6 +45,8 @@ class Split:
         """Class of each example, its labels, or the numbers to predict of it."""
         self.aspect: Float32[np.ndarray, " n"] = canvases.aspect[rows]
         """Width / height of each original image; 1 where `canvas.fit` is "crop"."""
+        self.content: UInt64[np.ndarray, " n"] = canvases.content[rows]
+        """Hash of each encoded image."""
         self.ids: list[str] = [examples.ids[i] for i in rows.tolist()]
         """Path or record of each example."""
         self._examples, self._canvases = examples, canvases
@@ -97,7 +99,8 @@ class Dataset:
     class_names: tuple[str, ...]
     """Name of each class, by label; or of each label or number, by its column."""
     split_hash: str
-    """12 hexadecimal digits that change when an example is added to a split, removed from it or relabeled."""
+    """12 hexadecimal digits that change when an image is added to a split, removed from it, relabeled, or has other
+    content."""
     bad: list[BadImage]
     """The unreadable images, which were set aside; also in WORKDIR/bad_images.csv."""
     notes: tuple[str, ...] = ()
@@ -174,7 +177,7 @@ def load(
         _list_bad(workdir, bad)
     _refuse_too_many_bad(bad, sum(len(rows) for _, rows in parts.values()), config, source, workdir)
     _refuse_vanished_classes(parts["train"][0].labels, splits["train"], source.class_names)
-    hash_ = split_hash({name: (split.ids, split.labels) for name, split in splits.items()})
+    hash_ = split_hash({name: (split.ids, split.labels, split.content) for name, split in splits.items()})
     recorded = record(workdir, hash_, rows_kept) if workdir is not None else []
     validation = splits.get("validation")
     notes = (*source.notes, *recorded, *_validation_notes(validation), *_drawn_notes(source, config))

@@ -26,6 +26,14 @@ class ImageFile(NamedTuple):
     """Bytes; 0 where that cannot be found out."""
     modified: int
     """Time of the last change, ns; 0 where that cannot be found out."""
+    changed: int = 0
+    """Time of the last change of the content, the name or the permissions, ns, which no program can set, unlike that of
+    the content alone; 0 where that cannot be found out."""
+
+    @property
+    def version(self) -> str:
+        """A text that changes with the file."""
+        return f"{self.size} {self.modified} {self.changed}"
 
 
 @dataclass
@@ -121,12 +129,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def described(entry: os.DirEntry[str] | Path) -> ImageFile:
-    """Return a file with its size and the time of its last change, both 0 where these cannot be found out."""
+    """Return a file with its size and the times of its last change, all 0 where these cannot be found out."""
     try:
         status = entry.stat()
     except (OSError, ValueError):  # A broken link, say, or a name that no file can have: set aside when it is read.
         return ImageFile(Path(entry), 0, 0)
-    return ImageFile(Path(entry), status.st_size, status.st_mtime_ns)
+    return ImageFile(Path(entry), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class Listing(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer, Shaped
+from jaxtyping import Bool, Int64, Integer, Shaped, UInt64
 
 from imgcls_jax.data.examples import digest
 from imgcls_jax.data.groups import divide
@@ -106,18 +106,26 @@ def _sides(
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
-def split_hash(splits: Mapping[str, tuple[Sequence[str], Shaped[np.ndarray, "n *k"]]]) -> str:
-    """Compute 12 hexadecimal digits that identify which examples, with which labels, are in which split.
+def split_hash(
+    splits: Mapping[str, tuple[Sequence[str], Shaped[np.ndarray, "n *k"], UInt64[np.ndarray, " n"]]],
+) -> str:
+    """Compute 12 hexadecimal digits that identify which images, with which labels, are in which split.
 
-    They are the first of the SHA-256 over every split's name and its examples' labels and ids, in order.
+    They are the first of the SHA-256 over every split's name and its examples' labels, hashes and ids, in order.
 
     Args:
-      splits: ids and labels of each split's examples, by its name.
+      splits: ids, labels and hashes of the encoded images of each split's examples, by its name.
     """
     return digest(
         line
-        for name, (ids, labels) in splits.items()
-        for line in (f"[{name}]", *(f"{label} {id}" for id, label in zip(ids, labels.tolist(), strict=True)))
+        for name, columns in splits.items()
+        for line in (
+            f"[{name}]",
+            *(
+                f"{label} {content:016x} {id}"
+                for id, label, content in zip(columns[0], columns[1].tolist(), columns[2].tolist(), strict=True)
+            ),
+        )
     )[:12]
 
 

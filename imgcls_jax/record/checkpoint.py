@@ -8,7 +8,9 @@ compares.
 
 import contextlib
 import errno
+import glob
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from imgcls_jax.errors import UserError
 from imgcls_jax.parallel import mesh as meshes
@@ -26,6 +29,13 @@ from imgcls_jax.record.documents import CheckpointDocument
 _T = TypeVar("_T")
 _SET_ASIDE = "damaged-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class _Folder(type(epath.Path("/"))):  # type: ignore[misc]
+    """A path whose `glob` takes it as it is, as pathlib's does: `[1]` in the name of a folder is no pattern."""
+
+    def glob(self, pattern: str) -> Any:
+        return (self._new(found) for found in glob.iglob(os.path.join(glob.escape(str(self)), pattern)))
 
 
 class DamagedCheckpoint(UserError):
@@ -47,7 +57,7 @@ class Checkpoints:
         self._read_only = read_only
         with _silent():
             self._manager = ocp.CheckpointManager(
-                folder.absolute(),
+                _Folder(folder.absolute()),
                 item_names=("state", "run"),
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=None, cleanup_tmp_directories=not read_only, read_only=read_only, create=not read_only
@@ -123,7 +133,7 @@ class Checkpoints:
         Raises:
           DamagedCheckpoint: it is not what was written.
         """
-        folder = self._path(step) / "state"
+        folder = _Folder(self._path(step)) / "state"
         _, expected = self._run(step)
         with self._whole(step), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             saved = checkpointer.metadata(folder).item_metadata

@@ -1,7 +1,9 @@
 """The canvas cache: what is in it, when it is used, and what happens to a damaged one."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zlib
@@ -13,7 +15,7 @@ import pytest
 from PIL import Image
 
 from imgcls_jax.config.data import Canvas
-from imgcls_jax.data import cache
+from imgcls_jax.data import cache, files
 from imgcls_jax.data.cache import make_canvases
 from imgcls_jax.data.image_formats import KNOWN
 from imgcls_jax.data.sources.arrays import Arrays
@@ -194,6 +196,57 @@ def test_changed_file_and_changed_code_are_other_entries(pets, tmp_path, monkeyp
     assert not canvases(pets, tmp_path)[1]
 
 
+def test_files_replaced_by_others_of_their_size_and_time_are_read_anew(pets, tmp_path):
+    """As `cp -p`, `rsync -t` and unpacking an archive do."""
+    path, other = pets / "train/cat/0.png", pets / "train/dog/1.png"
+    sizes = [max(path.stat().st_size, other.stat().st_size) for _ in range(2)]
+    for file in (path, other):  # what follows a PNG's end is not read
+        file.write_bytes(file.read_bytes().ljust(sizes[0], b"\0"))
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+    before, _ = canvases(pets, tmp_path)
+    path.write_bytes(other.read_bytes())
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    made, calls = canvases(pets, tmp_path)
+    assert calls
+    np.testing.assert_array_equal(made.read(np.arange(10)), expected(pets))
+    assert (made.read(np.array([0])) != before.read(np.array([0]))).any()
+
+
+def test_so_are_they_where_the_file_system_gives_all_files_one_time(pets, tmp_path, monkeypatch):
+    path, other = pets / "train/cat/0.png", pets / "train/dog/1.png"
+    path.write_bytes(path.read_bytes().ljust(2000, b"\0"))
+    other.write_bytes(other.read_bytes().ljust(2000, b"\0"))
+
+    def undated(entry):
+        return files.ImageFile(Path(entry), os.stat(entry).st_size, 0)
+
+    monkeypatch.setattr(files, "described", undated)
+    canvases(pets, tmp_path)
+    assert not canvases(pets, tmp_path)[1]
+    path.write_bytes(other.read_bytes())
+    made, calls = canvases(pets, tmp_path)
+    assert calls
+    np.testing.assert_array_equal(made.read(np.arange(10)), expected(pets))
+
+
+def test_the_hash_of_an_image_is_that_of_its_bytes_wherever_it_lies(pets, photographs, tmp_path):
+    paths = sorted((pets / "train").rglob("*.png"))
+    right = [int.from_bytes(hashlib.blake2b(path.read_bytes(), digest_size=8).digest(), "little") for path in paths]
+    for limit in (LARGE, LARGE, 1, 0):  # made, found, and not stored
+        assert canvases(pets, tmp_path, limit)[0].content.tolist() == right
+    moved = shutil.copytree(pets, tmp_path / "elsewhere")
+    assert canvases(moved, tmp_path)[0].content.tolist() == right
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 12, 3), np.uint8)
+    found = []
+    for changed in (pixels, pixels, 255 - pixels):
+        examples = Arrays().open({"x_train": changed, "y_train": np.array([0, 1, 0, 1])}).train
+        for canvas in (CANVAS, Canvas(6, 6)):  # as it is, and resized
+            made = make_canvases(examples, canvas, folder=tmp_path, limit=LARGE, encoding="webp", workers=1)
+            found.append(made.content.tolist())
+    assert found[0] == found[1] == found[2] == found[3] and found[4] == found[5]
+    assert not set(found[0]) & set(found[4])
+
+
 def images(entry: Path) -> Path:
     """The file of its canvases, as they are or encoded."""
     return next(entry.glob("images.*"))
@@ -229,6 +282,14 @@ def foreign_record(entry: Path) -> None:
     (entry / "record.json").write_text("[]")
 
 
+def short_content(entry: Path) -> None:
+    np.save(entry / "content.npy", np.zeros(3, np.uint64))
+
+
+def no_content(entry: Path) -> None:
+    (entry / "content.npy").unlink()
+
+
 def short_aspect(entry: Path) -> None:
     np.save(entry / "aspect.npy", np.ones(3, np.float32))
 
@@ -249,7 +310,18 @@ def fewer_ends(entry: Path) -> None:
     np.save(entry / "ends.npy", np.load(entry / "ends.npy")[:5])
 
 
-ANY = [truncate, empty, overwrite, no_images, no_record, half_a_record, foreign_record, short_aspect]
+ANY = [
+    truncate,
+    empty,
+    overwrite,
+    no_images,
+    no_record,
+    half_a_record,
+    foreign_record,
+    short_aspect,
+    short_content,
+    no_content,
+]
 
 
 @pytest.mark.parametrize(

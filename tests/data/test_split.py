@@ -50,12 +50,13 @@ def test_class_of_one_image():
         hold_out(np.array([0, 0, 0, 1]), 0.2, 0, NAMES, "validation")
 
 
-def test_hash_sees_ids_labels_names_and_order():
-    def of(name="train", ids=("a", "b"), labels=(0, 1)):
-        return split_hash({name: (list(ids), np.array(labels, np.int32))})
+def test_hash_sees_ids_labels_content_names_and_order():
+    def of(name="train", ids=("a", "b"), labels=(0, 1), content=(7, 8)):
+        return split_hash({name: (list(ids), np.array(labels, np.int32), np.array(content, np.uint64))})
 
     assert of() == of()
-    assert len({of(), of("test"), of(ids=("a", "c")), of(labels=(1, 0)), of(ids=("b", "a"), labels=(1, 0))}) == 5
+    others = {of("test"), of(ids=("a", "c")), of(labels=(1, 0)), of(ids=("b", "a"), labels=(1, 0)), of(content=(8, 7))}
+    assert len(others | {of()}) == 6
     assert len(of()) == 12
 
 

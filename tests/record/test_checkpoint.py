@@ -1,8 +1,17 @@
 """Checkpoints of a run that goes on are not disturbed by who reads them."""
 
-import jax.numpy as jnp
+import dataclasses
 
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_loop import assert_same, final_params
+
+import imgcls_jax as ic
+from imgcls_jax import config as c
+from imgcls_jax.cli import evaluate
 from imgcls_jax.record.checkpoint import Checkpoints
+from imgcls_jax.training.loop import train
 
 
 def test_only_the_runs_own_process_clears_away_unfinished_saves(tmp_path):
@@ -30,3 +39,43 @@ def test_reading_makes_no_folder(tmp_path):
     reader = Checkpoints(tmp_path / "none", read_only=True)
     assert reader.latest() is None
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("name", ["a[1]b", "[", "]a[", "a*", "?", "**", "[!a]"])
+def test_a_path_is_no_pattern(name, tmp_path, caplog):
+    """Orbax looks for the parts of a checkpoint by a pattern below its folder; `decoy` is what `a*` would match."""
+    rng = np.random.default_rng(0)
+    states = [{"x": jnp.asarray(rng.normal(size=(4, 3)))} for _ in range(2)]
+    for parent, state in zip((tmp_path / "a_decoy", tmp_path / name), states, strict=True):
+        writer = Checkpoints(parent / "run" / "checkpoints")
+        writer.save(1, state, {"best": 1})
+        writer.close()
+    for parent, state in zip((tmp_path / "a_decoy", tmp_path / name), states, strict=True):
+        reader = Checkpoints(parent / "run" / "checkpoints", read_only=True)
+        np.testing.assert_array_equal(reader.arrays(1)["x"], state["x"])
+        np.testing.assert_array_equal(reader.state(1, state)["x"], state["x"])
+        reader.close()
+    assert "Skipping merge" not in caplog.text
+
+
+@pytest.mark.slow
+def test_a_run_below_such_a_path_is_used_like_any_other(tiny_config, tiny_arrays, tmp_path, capsys):
+    np.savez(tmp_path / "images.npz", **tiny_arrays)
+    config = tiny_config(epochs=1)
+    config = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, source=c.Arrays(str(tmp_path / "images.npz")))
+    )
+    longer, workdir, plain = dataclasses.replace(config, epochs=2), tmp_path / "a[1]*?" / "run[2]", tmp_path / "plain"
+    for place in (workdir, plain):
+        for part in (config, longer):
+            result = train(part, place)
+    assert_same(final_params(workdir), final_params(plain))
+    evaluate.main(["--workdir", str(workdir)])
+    assert f"{100 * result['test']['top1']:.2f} %" in capsys.readouterr().out
+    classifier = ic.Classifier.load(workdir)
+    expected = ic.Classifier.load(plain).logits(list(tiny_arrays["x_test"][:4]))
+    np.testing.assert_array_equal(classifier.logits(list(tiny_arrays["x_test"][:4])), expected)
+    classifier.export(tmp_path / "a[1]*?" / "model.safetensors")
+    assert ic.Classifier.load(tmp_path / "a[1]*?" / "model.safetensors").class_names == classifier.class_names
+    fine = dataclasses.replace(config, transfer=c.Transfer(init_from=str(workdir)))
+    assert np.isfinite(train(fine, tmp_path / "fine")["test"]["loss"])

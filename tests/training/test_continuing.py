@@ -54,6 +54,19 @@ def test_more_epochs_of_a_constant_rate_are_those_of_a_longer_run(tiny_config, t
     assert_same(final_params(tmp_path / "in two parts"), final_params(tmp_path / "at once"))
 
 
+@pytest.mark.slow
+def test_other_pixels_under_the_same_labels_are_other_data(tiny_config, tiny_arrays, tmp_path):
+    train(tiny_config(epochs=1), tmp_path, arrays=tiny_arrays)
+    result = (tmp_path / "result.json").read_bytes()
+    for name in ("x_train", "x_validation", "x_test"):
+        one = tiny_arrays[name].copy()
+        one[-1, 0, 0, 0] ^= 1
+        with pytest.raises(UserError, match=r"^the data have changed since the run in .* began .split hash"):
+            train(tiny_config(epochs=1), tmp_path, arrays={**tiny_arrays, name: one})
+    assert (tmp_path / "result.json").read_bytes() == result
+    train(tiny_config(epochs=1), tmp_path, arrays={name: array.copy() for name, array in tiny_arrays.items()})
+
+
 def test_more_epochs_of_a_schedule_that_ends_with_them_are_refused(tiny_config, tmp_path):
     config = cosine(tiny_config(epochs=3))
     with claimed(tmp_path / "run", config, overwrite=False):

@@ -11,6 +11,7 @@ from imgcls_jax import download
 from imgcls_jax.config.data import Data, PathText, Source
 from imgcls_jax.data.catalog.entries import ENTRIES, base_name
 from imgcls_jax.data.examples import Examples, Progress, Splits, digest, no_progress
+from imgcls_jax.data.files import described
 from imgcls_jax.errors import UserError, did_you_mean
 
 BUILT_IN = "imgcls_digits"
@@ -271,7 +272,7 @@ def _examples(
         labels=labels,
         ids=[f"{f.name}#{i.skip + k}" for f, i in zip(files, instructions, strict=True) for k in range(i.take)],
         fingerprint=lambda: digest(
-            f"{file} {file.stat().st_size} {file.stat().st_mtime_ns} {i.skip} {i.take} {config.image_key}"
+            f"{file} {described(file).version} {i.skip} {i.take} {config.image_key}"
             for file, i in zip(files, instructions, strict=True)
         ),
         read=lambda indices: column(indices, config.image_key, "bytes_list"),
