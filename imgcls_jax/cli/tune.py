@@ -117,6 +117,7 @@ def learning_rate(arguments: Sequence[str] | None = None) -> None:
             highest=options.highest,
             steps=options.steps,
             on_progress=wait.on_progress,
+            tell=lambda note: console.line(f"note: {note}"),
         )
     if not trace.rate:
         raise UserError(f"the very first loss, at the rate {options.lowest:g}, is not finite: lower --lowest")

@@ -6,6 +6,7 @@ exponentially from step to step, until the loss diverges, on a copy of the state
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ def find(
     highest: float = 10.0,
     steps: int = 200,
     on_progress: Callable[[str, int, int | None], None] | None = None,
+    tell: Callable[[str], None] = warnings.warn,
 ) -> Trace:
     """Run the test from the initial state of `config`, or from the latest checkpoint of its run in `workdir`.
 
@@ -83,6 +85,7 @@ def find(
       lowest, highest: rates of the first and of the last step.
       steps: their number; the data are read as often as needed.
       on_progress: called after every step with what is being done, the steps done, and their number.
+      tell: is given a sentence for each damaged checkpoint of the run, which is passed over.
 
     Raises:
       UserError: something in the config, the data, the range or the work directory is wrong.
@@ -100,7 +103,7 @@ def find(
     run = Experiment(config, dataset, mesh, schedule=rising(lowest, highest, steps))
     if workdir is None:
         return range_test(run, run.initial_state(), on_progress=on_progress)
-    return range_test(run, *_latest(run, workdir), on_progress=on_progress)
+    return range_test(run, *_latest(run, workdir, tell), on_progress=on_progress)
 
 
 def rising(lowest: float, highest: float, steps: int) -> LearningRate:
@@ -148,13 +151,18 @@ def range_test(
     return trace
 
 
-def _latest(run: Experiment, workdir: Path) -> tuple[TrainState, int, int]:
-    """Restore the latest checkpoint: its state, the epoch in which training continues, and the epoch of the state."""
+def _latest(run: Experiment, workdir: Path, tell: Callable[[str], None]) -> tuple[TrainState, int, int]:
+    """Restore the latest sound checkpoint: its state, the epoch in which training continues, and that of the state."""
+
+    def read(step: int) -> tuple[TrainState, int, int]:
+        saved = resume_point(checkpoints, step)
+        train_state, previous = restore(run, checkpoints, step, saved)
+        return train_state, min(saved["epoch"], run.config.epochs - 1), previous
+
     with checkpoint.of_run(workdir) as checkpoints:
-        newest = checkpoints.latest()
-        saved = resume_point(checkpoints, newest)
-        train_state, previous = restore(run, checkpoints, newest, saved)
-    return train_state, min(saved["epoch"], run.config.epochs - 1), previous
+        found = checkpoints.newest_sound(read, tell)
+    assert found is not None, "there is a checkpoint"
+    return found
 
 
 def _copy(train_state: TrainState) -> TrainState:

@@ -12,6 +12,7 @@ from imgcls_jax.errors import UserError
 from imgcls_jax.inference.restore import of_run
 from imgcls_jax.training.callbacks.base import Callback
 from imgcls_jax.training.loop import train
+from imgcls_jax.tune import lr
 
 
 class Listener(Callback):
@@ -86,3 +87,16 @@ def test_a_damaged_best_checkpoint_is_replaced_by_the_last(trained, tiny_config,
     again = train(changed, workdir, arrays=tiny_arrays, callbacks=[listener])
     assert again["best_epoch"] == 2 and "in whose place the last one is tested" in listener.said[-1]
     assert np.isfinite(again["test"]["loss"])
+
+
+def test_a_range_test_starts_from_the_one_before(trained, tiny_config, tiny_arrays, tmp_path):
+    losses, said = {}, []
+    for name, damage in {"damaged": corrupt, "removed": shutil.rmtree}.items():
+        workdir = tmp_path / name
+        shutil.copytree(trained, workdir)
+        damage(workdir / "checkpoints" / "12")
+        config = tiny_config(epochs=3, best=c.Best(metric="top1"))
+        losses[name] = lr.find(config, workdir=workdir, arrays=tiny_arrays, steps=30, tell=said.append).loss
+    assert losses["damaged"] == losses["removed"]
+    assert len(said) == 1
+    assert "12 is damaged" in said[0]
