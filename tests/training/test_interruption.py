@@ -1,6 +1,8 @@
 """Signals end a run without losing anything: while it trains, evaluates, saves, tests, and before it starts."""
 
+import dataclasses
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -10,11 +12,13 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 from test_loop import assert_same, final_params
 from test_resume import history
 
 import imgcls_jax as ic
 from imgcls_jax import config as c
+from imgcls_jax.data.sources.folder import Folder
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import evaluate
 from imgcls_jax.parallel import mesh as meshes
@@ -284,3 +288,33 @@ def test_the_exit_status_of_a_command(moment, names, status, tiny_arrays, tmp_pa
         time.sleep(0.3)
     assert process.wait(timeout=60) == status
     assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.slow
+def test_images_that_vanish_while_they_are_streamed(tiny_config, tiny_arrays, tmp_path, capfd):
+    """End the run in one sentence, with all its checkpoints; once they are back, it goes on exactly."""
+    folder = tmp_path / "images"
+    for i, (image, label) in enumerate(zip(tiny_arrays["x_train"], tiny_arrays["y_train"], strict=True)):
+        path = folder / "train" / str(label) / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    settings = {"source": Folder(str(folder)), "feed": "streamed", "cache_gib": 0.0}
+    config = tiny_config(epochs=3, save_every_steps=1)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, **settings))
+    train(config, tmp_path / "whole", None)
+
+    at = At("step", 5, lambda: folder.rename(tmp_path / "elsewhere"))
+    with pytest.raises(UserError, match=r"was readable when the run began and no longer is: there is no such file"):
+        train(config, tmp_path / "run", None, callbacks=[at])
+    until = time.monotonic() + 10
+    while (
+        reading := [thread.name for thread in threading.enumerate() if "grain" in thread.name]
+    ) and time.monotonic() < until:
+        gc.collect()  # they end with what reads ahead
+    assert reading == []
+    assert "Traceback" not in capfd.readouterr().err
+    assert list((tmp_path / "run" / "checkpoints").glob("*tmp*")) == []
+
+    (tmp_path / "elsewhere").rename(folder)
+    train(config, tmp_path / "run", None)
+    assert_same(final_params(tmp_path / "run"), final_params(tmp_path / "whole"))
