@@ -20,6 +20,7 @@ COMMANDS = {
     "verify": "run an exported file's golden images, and compare",
     "report": "compare finished runs: curves, kernels, confusion matrices",
     "doctor": "look for what is wrong with data, config and machine",
+    "plan": "compile a config for hardware that is not here: memory, time",
     "preview": "show the augmented images that a config makes",
     "check": "test a model of your own against what training needs",
     "data": "list, download, prepare and verify catalog sets",
@@ -33,12 +34,11 @@ COMMANDS = {
 """What each subcommand does; `main(arguments)` of the module of its name runs it."""
 
 _HELP = """\
-usage: {program} COMMAND [FLAGS]
+usage: {program} COMMAND [FLAGS]   (COMMAND --help explains one)
 
 {commands}
 
 A first run:   {program} train --config configs/digits_cnn.py
-Help: {program} COMMAND --help, train --config FILE --config.help
 """
 
 

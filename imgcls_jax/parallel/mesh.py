@@ -20,6 +20,13 @@ from imgcls_jax.errors import UserError
 _SMALLEST_SPLIT = 2**14
 
 
+def abstract(shapes: Any, shardings: Any) -> Any:
+    """The shapes and types of a tree with their shardings, for a computation to be compiled without arrays."""
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, shardings
+    )
+
+
 def make(config: c.Mesh) -> jax.sharding.Mesh:
     """A mesh of axes `data` × `fsdp` over all devices, or over the first `config.devices` local ones."""
     devices = jax.devices()
@@ -29,6 +36,11 @@ def make(config: c.Mesh) -> jax.sharding.Mesh:
         if config.devices > len(devices):
             raise UserError(f"mesh.devices is {config.devices}, but this machine has {len(devices)}: lower it")
         devices = devices[: config.devices]
+    return arrange(devices, config)
+
+
+def arrange(devices: Sequence[Any], config: c.Mesh) -> jax.sharding.Mesh:
+    """A mesh of axes `data` × `fsdp` over these devices, which may be such as are only compiled for."""
     if len(devices) % config.fsdp:
         raise UserError(f"mesh.fsdp = {config.fsdp} does not divide the number of devices, {len(devices)}")
     return jax.sharding.Mesh(_grid(devices, config.fsdp), ("data", "fsdp"))

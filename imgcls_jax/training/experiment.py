@@ -153,11 +153,7 @@ class Experiment:
 
     def abstract_state(self, epoch: int) -> TrainState:
         """Shapes, types and shardings of the state in `epoch`, to restore a checkpoint into."""
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            self._shapes(epoch),
-            self._shardings(epoch),
-        )
+        return meshes.abstract(self._shapes(epoch), self._shardings(epoch))
 
     def phase_changes(self, epoch: int) -> bool:
         """Whether `epoch` needs another compiled step than the epoch before it."""
@@ -192,9 +188,10 @@ class Experiment:
     def _shardings(self, epoch: int) -> TrainState:
         return meshes.state(self.mesh, self._shapes(epoch))
 
-    def _compile(self, epoch: int) -> jax.stages.Compiled:
+    def build_steps(self, epoch: int) -> tuple[steps.TrainStep, steps.Diagnose]:
+        """Make the functions of a step in `epoch`, not yet compiled."""
         config = self.config
-        train_step, diagnose = steps.build_steps(
+        return steps.build_steps(
             self.model.train,
             augment=self.augmentation(epoch),
             loss=self.loss,
@@ -208,7 +205,10 @@ class Experiment:
             remat=config.remat,
             platform=meshes.platform(self.mesh),
         )
-        wanted = diagnose if config.log_every_steps else None
+
+    def _compile(self, epoch: int) -> jax.stages.Compiled:
+        train_step, diagnose = self.build_steps(epoch)
+        wanted = diagnose if self.config.log_every_steps else None
         with outline.allowed(self.mesh.size):
             return self.training.compile(train_step, self.abstract_state(epoch), wanted)
 
@@ -232,6 +232,12 @@ class Experiment:
         trained, _ = state.partition(self._abstract[0], self._trainable(epoch))
         lr_scale, wd_scale = self.plan.scales(trained)
         return optimizers.build(self.config.optim, trained, lr_scale=lr_scale, wd_scale=wd_scale)
+
+    def abstract_variables(self, epoch: int) -> tuple[Tree, Tree]:
+        """Shapes, types and shardings of what `evaluation_variables` gives."""
+        read = steps.build_evaluation_variables(self._optimizer(epoch))
+        shapes = jax.eval_shape(read, self._shapes(epoch))
+        return meshes.abstract(shapes, meshes.state(self.mesh, shapes))
 
     @functools.cached_property
     def _phases(self) -> tuple[augment.Phase, ...]:

@@ -114,7 +114,7 @@ class ResidentTraining:
                 state = step(state, batch(first, data, order))
             return state, state.metrics, is_finite(state)
 
-        compiled = _compile(run, state, self._data, self._order(0), np.int32(0), np.int32(0))
+        compiled = _trace(run, state, self._data, self._order(0), np.int32(0), np.int32(0)).lower().compile()
         if diagnose is not None:
             norms = jax.jit(lambda state, data, order, i: diagnose(state, batch(i, data, order)))
             self._diagnose = norms.lower(state, self._data, self._order(0), np.int32(0)).compile()
@@ -163,10 +163,6 @@ class StreamedTraining:
         self._diagnose: Callable[..., Diagnostics]
 
     def compile(self, step: TrainStep, state: TrainState, diagnose: Diagnose | None = None) -> jax.stages.Compiled:
-        def run(state: TrainState, batch: Tree) -> tuple[TrainState, AnyMetrics, Bool[Array, ""]]:
-            state = step(state, batch)
-            return state, state.metrics, is_finite(state)
-
         share = self._batch // jax.process_count()
         example = {
             "image": self._split.read(np.zeros(share, np.int64)),
@@ -175,7 +171,7 @@ class StreamedTraining:
             "index": np.zeros(share, np.int32),
         }
         batch = meshes.put(example, self._sharding)
-        compiled = _compile(run, state, batch)
+        compiled = trace_streamed(step, state, batch).lower().compile()
         if diagnose is not None:
             self._diagnose = jax.jit(diagnose).lower(state, batch).compile()
         self._run = compiled
@@ -237,8 +233,18 @@ def dispatches(
         start = end
 
 
-def _compile(run: Callable[..., Any], state: TrainState, *arguments: Any) -> jax.stages.Compiled:
-    """Compile ahead; the state is donated and keeps its shardings, all else is on every device."""
+def trace_streamed(step: TrainStep, state: TrainState, batch: Tree) -> jax.stages.Traced:
+    """Trace the streamed feed's step; the state and the batch may be shapes, types and shardings alone."""
+
+    def run(state: TrainState, batch: Tree) -> tuple[TrainState, AnyMetrics, Bool[Array, ""]]:
+        state = step(state, batch)
+        return state, state.metrics, is_finite(state)
+
+    return _trace(run, state, batch)
+
+
+def _trace(run: Callable[..., Any], state: TrainState, *arguments: Any) -> jax.stages.Traced:
+    """Trace ahead; the state is donated and keeps its shardings, all else is on every device."""
     shardings = jax.tree.map(lambda x: x.sharding, state)
     outputs = (shardings, shardings.metrics, jax.tree.leaves(shardings.metrics)[0])
-    return jax.jit(run, donate_argnums=0, out_shardings=outputs).lower(state, *arguments).compile()
+    return jax.jit(run, donate_argnums=0, out_shardings=outputs).trace(state, *arguments)

@@ -1,0 +1,70 @@
+"""Plan a training: compile it for hardware, and where it does not fit look for settings that do."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from imgcls_jax import config as c
+from imgcls_jax.parallel import mesh as meshes
+from imgcls_jax.plan import images, programs
+from imgcls_jax.plan.hardware import Hardware, devices
+from imgcls_jax.plan.report import Plan
+from imgcls_jax.training.memory import memory_limit
+
+
+def make(config: c.Config, hardware: Hardware, *, classes: int | None = None, count: int | None = None) -> Plan:
+    """Compile a config's training and evaluation steps for hardware, without an image or an array.
+
+    Args:
+      config: the experiment.
+      hardware: as `hardware.parse` reads it.
+      classes, count: classes and training images of the data; None: those of the catalog set.
+
+    Raises:
+      UserError: the config contradicts itself or the devices, or the classes are not known.
+    """
+    if hardware.chip is None:
+        mesh = meshes.make(config.mesh)
+        grid = np.asarray(mesh.devices).reshape(-1)
+    else:
+        grid = devices(hardware)
+    made = _plan(config, hardware, grid, classes, count)
+    if made.need <= made.available:
+        return made
+    size, whole = len(grid), config.batch_size
+    tries: list[dict[str, Any]] = [
+        {"batch_size": whole // k} for k in (2, 4, 8) if whole % (k * size * config.optim.accumulate) == 0
+    ]
+    tries += [] if config.remat else [{"remat": True}]
+    found = []
+    for change in tries:
+        other = _plan(dataclasses.replace(config, **change), hardware, grid, classes, count)
+        if other.need <= other.available:
+            found.append("".join(f"--config.{name}={value}" for name, value in change.items()))
+    if config.mesh.fsdp == 1 and size > 1:
+        sharded = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, fsdp=size))
+        if (other := _plan(sharded, hardware, grid, classes, count)).need <= other.available:
+            found.append(f"--config.mesh.fsdp={size}")
+    return dataclasses.replace(made, suggestions=tuple(found))
+
+
+def _plan(config: c.Config, hardware: Hardware, grid: np.ndarray, classes: int | None, count: int | None) -> Plan:
+    mesh = programs.mesh(config, grid)
+    dataset, known = images.unread(config, classes, count)
+    run = programs.experiment(config, dataset, mesh)
+    epoch = programs.last_phase(run)
+    trained = jax.tree.leaves(run.abstract_state(epoch).params)
+    return Plan(
+        hardware=hardware,
+        devices=mesh.size,
+        batch_size=config.batch_size,
+        precision=config.precision,
+        epoch=epoch,
+        images=known,
+        available=hardware.chip.memory if hardware.chip else memory_limit(mesh),
+        training=programs.training(run, epoch),
+        evaluation=programs.evaluation(run, epoch),
+        minimum=sum(leaf.size * leaf.dtype.itemsize for leaf in trained) if mesh.size > 1 else 0,
+    )

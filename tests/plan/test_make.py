@@ -1,0 +1,94 @@
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from imgcls_jax import config as c
+from imgcls_jax.config import io
+from imgcls_jax.errors import UserError
+from imgcls_jax.parallel import mesh as meshes
+from imgcls_jax.plan import hardware, images, make, programs, report
+
+
+@pytest.fixture(scope="module")
+def config():
+    small = io.load("configs/digits_cnn.py", ["batch_size=16"])
+    model = dataclasses.replace(small.model, convs=small.model.convs[:1], aggregate="average")
+    return dataclasses.replace(small, model=model, augment=())
+
+
+@pytest.fixture(scope="module")
+def plan(config):
+    return make.make(config, hardware.parse("here"))
+
+
+def test_here_takes_what_the_compiled_step_says(config, plan):
+    mesh = meshes.make(config.mesh)
+    run = programs.experiment(config, images.unread(config, None, None)[0], mesh)
+    _, step = run.enter_phase(run.abstract_state(0), 0, previous=0)
+    wanted = step.memory_analysis()
+    memory = plan.training.memory
+    beside = ("temporaries", "outputs")
+    assert memory["temporaries"] == wanted.temp_size_in_bytes
+    assert sum(n for name, n in memory.items() if name not in beside) == wanted.argument_size_in_bytes
+    assert memory["outputs"] == wanted.output_size_in_bytes - wanted.alias_size_in_bytes
+
+
+def test_parameters_and_arithmetic_by_hand(plan):
+    # A 3×3 convolution from 1 to 32 channels with bias, BatchNorm's two, then 32 to 10 with bias, float32.
+    kernel, head = 9 * 32, 32 * 10 + 10
+    assert plan.training.memory["parameters"] == 4 * (kernel + 3 * 32 + head)
+    convolution, product = 2 * 16 * 64 * kernel, 2 * 16 * 32 * 10
+    assert plan.training.flops * plan.devices == 2 * convolution + 3 * product  # none by the images
+
+
+def test_report_of_what_does_not_fit(plan):
+    full = dataclasses.replace(plan, available=plan.need - 2048, suggestions=("--config.remat=True",))
+    table = report.rows(full)
+    assert table["verdict"] == "does not fit: 2.0 KiB too much"
+    assert table["compiled and fits"] == "--config.remat=True"
+    assert json.loads(json.dumps(report.document(full)))["fits"] is False
+
+
+def test_estimate_is_the_longest_of_the_three(plan):
+    step = dataclasses.replace(plan.training, flops=494e12, traffic=3352, collectives={"all-reduce": (1, 450 * 10**9)})
+    found = report.estimate(step, hardware.parse("h100x4"), "fp32")
+    assert found is not None
+    np.testing.assert_allclose([found.arithmetic, found.memory, found.network], [1, 1e-9, 2 * 3 / 4])
+    assert (found.step, found.limit) == (1.5, "network")
+
+
+@pytest.mark.parametrize("name", ["h200x8", "v5e", "v5e:2", "h100:2x2", "h100x0", "x"])
+def test_other_hardware_is_one_sentence(name):
+    with pytest.raises(UserError, match="--on"):
+        hardware.parse(name)
+
+
+def test_unknown_classes_are_asked_for(config):
+    data = dataclasses.replace(config.data, source=c.Folder("nowhere"))
+    with pytest.raises(UserError, match="--classes 1000"):
+        images.unread(dataclasses.replace(config, data=data), None, None)
+
+
+@pytest.mark.parametrize(("name", "package"), [("v5e:2x2", "libtpu"), ("h100x8", "jax-cuda13-plugin")])
+def test_missing_compiler_is_named(name, package, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(UserError, match=f"pip install.*{package}"):
+        hardware.prepare(hardware.parse(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "package", "devices"), [("h100x8", "jax_cuda13_plugin", 8), ("v5e:2x2", "libtpu", 4)])
+def test_hardware_that_is_not_here(name, package, devices):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    command = [sys.executable, "-m", "imgcls_jax", "plan", "--config", "configs/digits_cnn.py", "--on", name, "--json"]
+    document = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert document["fits"] and document["devices"] == devices
+    count, sent = document["training"]["collectives"]["all-reduce"]
+    assert count > 0 and document["minimum"] <= sent <= 1.02 * document["minimum"]
+    assert document["estimate"]["step"] > 0
