@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from jax.extend import core
 
 
@@ -18,20 +17,24 @@ def flops(program: core.ClosedJaxpr | core.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
         name, parameters = equation.primitive.name, equation.params
-        shapes = [np.shape(variable.aval) for variable in equation.invars]
+        shapes = [_shape(variable) for variable in equation.invars]
         if name == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
             summed = math.prod(shapes[0][axis] for axis in contracted)
-            total += 2 * math.prod(np.shape(equation.outvars[0].aval)) * summed
+            total += 2 * math.prod(_shape(equation.outvars[0])) * summed
         elif name == "conv_general_dilated":
             kernel = shapes[1]
             summed = math.prod(kernel) // kernel[parameters["dimension_numbers"].rhs_spec[0]]
-            outputs = math.prod(np.shape(equation.outvars[0].aval)) // math.prod(parameters["lhs_dilation"])
+            outputs = math.prod(_shape(equation.outvars[0])) // math.prod(parameters["lhs_dilation"])
             total += 2 * outputs * summed
         else:
             inner = [flops(part) for value in parameters.values() for part in _programs(value)]
             total += max(inner, default=0) if name == "cond" else sum(inner) * parameters.get("length", 1)
     return total
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return getattr(variable.aval, "shape", ())
 
 
 def _programs(value: Any) -> Iterator[core.ClosedJaxpr | core.Jaxpr]:

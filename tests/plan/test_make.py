@@ -38,12 +38,10 @@ def test_here_takes_what_the_compiled_step_says(config, plan):
     assert memory["outputs"] == wanted.output_size_in_bytes - wanted.alias_size_in_bytes
 
 
-def test_parameters_and_arithmetic_by_hand(plan):
+def test_parameters_by_hand(plan):
     # A 3×3 convolution from 1 to 32 channels with bias, BatchNorm's two, then 32 to 10 with bias, float32.
     kernel, head = 9 * 32, 32 * 10 + 10
     assert plan.training.memory["parameters"] == 4 * (kernel + 3 * 32 + head)
-    convolution, product = 2 * 16 * 64 * kernel, 2 * 16 * 32 * 10
-    assert plan.training.flops * plan.devices == 2 * convolution + 3 * product  # none by the images
 
 
 def test_report_of_what_does_not_fit(plan):
