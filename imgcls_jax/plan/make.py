@@ -1,6 +1,7 @@
 """Plan a training: compile it for hardware, and where it does not fit look for settings that do."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,9 +34,11 @@ def make(config: c.Config, hardware: Hardware, *, classes: int | None = None, co
     if made.need <= made.available:
         return made
     size, whole = len(grid), config.batch_size
-    tries = [{"batch_size": whole // k} for k in (2, 4, 8) if whole % (k * size * config.optim.accumulate) == 0]
+    tries: list[dict[str, Any]] = [
+        {"batch_size": whole // k} for k in (2, 4, 8) if whole % (k * size * config.optim.accumulate) == 0
+    ]
     tries += [] if config.remat else [{"remat": True}]
-    found = []
+    found = list[str]()
     for change in tries:
         other = _plan(dataclasses.replace(config, **change), hardware, grid, classes, count)
         if other.need <= other.available:
