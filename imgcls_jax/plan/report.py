@@ -54,7 +54,8 @@ class Plan:
     training: Step
     evaluation: Step
     minimum: int
-    """Bytes that one device at least gives into the sums of gradients: those of what trains; 0 on one device."""
+    """Bytes that one device at least gives into the sums of gradients: those of what trains, in the
+    compute type; 0 on one device."""
     suggestions: tuple[str, ...] = ()
     """Settings that were compiled and fit, where the config's own do not."""
 
