@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from imgcls_jax.xla import runtime
 
     runtime.setup()
-    console = Console()
+    console = Console(silent=options.json)
     with console.wait(f"compiling for {target.name}"):
         plan = make.make(config, target, classes=options.classes, count=options.images)
     if options.json:

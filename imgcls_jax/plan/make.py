@@ -4,9 +4,11 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from imgcls_jax import config as c
+from imgcls_jax.models.network import COMPUTE_DTYPE
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.plan import images, programs
 from imgcls_jax.plan.hardware import Hardware, devices
@@ -38,7 +40,7 @@ def make(config: c.Config, hardware: Hardware, *, classes: int | None = None, co
         {"batch_size": whole // k} for k in (2, 4, 8) if whole % (k * size * config.optim.accumulate) == 0
     ]
     tries += [] if config.remat else [{"remat": True}]
-    found = []
+    found = list[str]()
     for change in tries:
         other = _plan(dataclasses.replace(config, **change), hardware, grid, classes, count)
         if other.need <= other.available:
@@ -66,5 +68,7 @@ def _plan(config: c.Config, hardware: Hardware, grid: np.ndarray, classes: int |
         available=hardware.chip.memory if hardware.chip else memory_limit(mesh),
         training=programs.training(run, epoch),
         evaluation=programs.evaluation(run, epoch),
-        minimum=sum(leaf.size * leaf.dtype.itemsize for leaf in trained) if mesh.size > 1 else 0,
+        minimum=sum(leaf.size for leaf in trained) * jnp.dtype(COMPUTE_DTYPE[config.precision]).itemsize
+        if mesh.size > 1
+        else 0,
     )

@@ -10,12 +10,17 @@ from jax.extend import core
 def flops(program: core.ClosedJaxpr | core.Jaxpr) -> int:
     """Return twice the multiplications of all products, over all devices.
 
-    A scan's body counts as often as it runs, of a conditional the branch with most, a while loop's body once. The
-    zeros that pad a convolution count; those between the rows of a strided one's gradient do not.
+    A scan's body counts as often as it runs, a while loop's once, of a conditional the branch with least: a platform's
+    own way of computing the same may take more. What nothing uses does not count. The zeros that pad a convolution
+    count; those between the rows of a strided one's gradient do not.
     """
-    jaxpr = program.jaxpr if isinstance(program, core.ClosedJaxpr) else program
+    jaxpr: Any = program.jaxpr if isinstance(program, core.ClosedJaxpr) else program
     total = 0
-    for equation in jaxpr.eqns:
+    used = {id(variable) for variable in jaxpr.outvars}
+    for equation in reversed(jaxpr.eqns):
+        if not equation.effects and not any(id(variable) in used for variable in equation.outvars):
+            continue
+        used |= {id(variable) for variable in equation.invars}
         name, parameters = equation.primitive.name, equation.params
         shapes = [_shape(variable) for variable in equation.invars]
         if name == "dot_general":
@@ -29,7 +34,7 @@ def flops(program: core.ClosedJaxpr | core.Jaxpr) -> int:
             total += 2 * outputs * summed
         else:
             inner = [flops(part) for value in parameters.values() for part in _programs(value)]
-            total += max(inner, default=0) if name == "cond" else sum(inner) * parameters.get("length", 1)
+            total += min(inner, default=0) if name == "cond" else sum(inner) * parameters.get("length", 1)
     return total
 
 

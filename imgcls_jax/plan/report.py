@@ -12,8 +12,8 @@ from imgcls_jax.plan.programs import Step
 ASSUMPTIONS = (
     "the step time is the longest of arithmetic, memory and network at their peak rates, so a lower bound, and the "
     "speeds upper ones: products and convolutions as traced, every operation's operands and results through memory, "
-    "collectives overlapped with all else; without a device the GPU compiler tunes no kernels; images are streamed, a "
-    "resident data set takes its own bytes beside"
+    "collectives overlapped with all else, no latency, of which a small step's time consists; without a device the GPU "
+    "compiler tunes no kernels; images are streamed, a resident data set takes its own bytes beside"
 )
 
 
@@ -54,7 +54,8 @@ class Plan:
     training: Step
     evaluation: Step
     minimum: int
-    """Bytes that one device at least gives into the sums of gradients: those of what trains; 0 on one device."""
+    """Bytes that one device at least gives into the sums of gradients: those of what trains, in the
+    compute type; 0 on one device."""
     suggestions: tuple[str, ...] = ()
     """Settings that were compiled and fit, where the config's own do not."""
 

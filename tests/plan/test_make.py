@@ -52,6 +52,22 @@ def test_report_of_what_does_not_fit(plan):
     assert json.loads(json.dumps(report.document(full)))["fits"] is False
 
 
+@pytest.mark.slow
+def test_suggestions_are_compiled_and_fit(config, plan, monkeypatch):
+    monkeypatch.setattr(make, "memory_limit", lambda mesh: plan.need - 1)
+    found = make.make(config, hardware.parse("here")).suggestions
+    assert "--config.batch_size=8" in found
+    half = make.make(dataclasses.replace(config, batch_size=8), hardware.parse("here"))
+    assert half.need <= half.available == plan.need - 1
+    assert half.suggestions == ()
+
+
+@pytest.mark.slow
+def test_minimum_is_the_gradients_in_the_compute_type(config, plan):
+    assert plan.minimum == plan.training.memory["parameters"]
+    assert make.make(dataclasses.replace(config, precision="bf16"), hardware.parse("here")).minimum == plan.minimum / 2
+
+
 def test_estimate_is_the_longest_of_the_three(plan):
     step = dataclasses.replace(plan.training, flops=494e12, traffic=3352, collectives={"all-reduce": (1, 450 * 10**9)})
     found = report.estimate(step, hardware.parse("h100x4"), "fp32")
