@@ -1,5 +1,6 @@
 """The examples in the docstrings of all public functions do what they show."""
 
+import dataclasses
 import doctest
 import functools
 import importlib
@@ -59,6 +60,16 @@ def folder(tmp_path_factory, tiny_arrays):
         logging=c.Logging(tensorboard=False),
     )
     assert train(config, folder / "run")["test"]["top1"] > 0.9
+    levels = {name: x.mean((1, 2))[:, :1] / 255 for name, x in tiny_arrays.items() if name.startswith("x")}
+    levels = {name.replace("x", "y"): values.astype(np.float32) for name, values in levels.items()}
+    images = {name: x for name, x in tiny_arrays.items() if name.startswith("x")}
+    np.savez(folder / "numbers.npz", **images, **levels, label_names=np.array(["red"]))
+    data = dataclasses.replace(config.data, source=c.Arrays(str(folder / "numbers.npz")))
+    model = dataclasses.replace(config.model, aggregate="average")
+    train(
+        dataclasses.replace(config, data=data, model=model, loss=c.MSE(), best=c.Best("loss"), epochs=20),
+        folder / "numbers",
+    )
     for name, channel in (("reddish", 0), ("bluish", 2)):
         pixels = np.full((8, 8, 3), 100, np.uint8)
         pixels[..., channel] += 55
@@ -73,7 +84,7 @@ def test_example(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("imgcls_jax.training.loop.Console", functools.partial(Console, silent=True))
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    names = {"run": str(folder / "run")}
+    names = {"run": str(folder / "run"), "numbers": str(folder / "numbers")}
     source = examples()[name]
     tests = doctest.DocTestFinder(recurse=False).find(source, name, globs=names)
     runner = doctest.DocTestRunner(optionflags=flags)

@@ -168,7 +168,7 @@ def changed(workdir: Path, before: str, now: str) -> str:
 def _saved_hash(path: Path) -> str | None:
     """The hash in a split.npz; None where it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as saved:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
             found = str(saved["hash"])
     except Exception:  # the zip format and numpy's have many errors
         return None

@@ -149,7 +149,7 @@ def load(path: Path) -> Predictions:
     if not path.exists():
         raise UserError(f"there is no file {path}: `imgcls evaluate --workdir {path.parent}` writes it")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
             found = {name: file[name] for name in _FIELDS}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(

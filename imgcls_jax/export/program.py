@@ -64,7 +64,7 @@ class Program:
         """
         if config.loss.task == "numbers":
             raise UserError(
-                f"{config.name} predicts numbers, but exported files hold probabilities: use Classifier.values, or "
+                f"{config.name} predicts numbers, but exported files hold probabilities: use Classifier.logits, or "
                 "Classifier.params with the network"
             )
         return cls(dataclasses.replace(config, precision="fp32"), class_names, params, stats, card, views)

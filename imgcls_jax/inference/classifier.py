@@ -193,8 +193,13 @@ class Classifier:
             yield logits if isinstance(logits, Unreadable) else make(logits, path, thresholds=tuned)
 
     def estimate_each(self, images: Images) -> Iterator[Estimate | Unreadable]:
-        """Predict the numbers of images as they come, one result for each, in their order, of a model that was trained
-        to predict numbers (`MSE`, `Huber`). Images: see `predict_each`.
+        """Predict the numbers of images as they come, of a model that was trained to do so (`MSE`, `Huber`).
+
+        >>> from imgcls_jax import Classifier
+        >>> [list(one.values) for one in Classifier.load(numbers).estimate_each(["reddish.png"])]
+        [['red']]
+
+        Images and results: see `predict_each`; `logits` gives the numbers as an array.
 
         Raises:
           UserError: the model predicts classes or labels.
@@ -218,7 +223,7 @@ class Classifier:
                 position += 1
 
     def logits(self, images: Images) -> Float32[np.ndarray, "*n outputs"]:
-        """Compute the outputs of the network: one per class, or with a sigmoid head a single one, for class 1.
+        """Compute the outputs of the network: one per class, label or number, or of a sigmoid head one, for class 1.
 
         >>> from imgcls_jax import Classifier
         >>> classifier = Classifier.load(run)
@@ -266,12 +271,6 @@ class Classifier:
         if self.config.loss.task == "labels":
             return (probabilities >= np.array(self.thresholds)).astype(np.int64)
         return np.asarray(probabilities.argmax(-1))
-
-    def values(self, images: Images) -> Float32[np.ndarray, "*n numbers"]:
-        """Predict the numbers of each image, of a model that was trained to do so (`MSE`, `Huber`), in the order of
-        `class_names`. Arguments, shapes and errors: see `logits`."""
-        decide.need_numbers(self.config)
-        return self._all(self._logits, images)
 
     def features(self, images: Images) -> Float32[np.ndarray, "*n features"]:
         """Compute the input of the head: what the network knows of an image before it decides on a class.

@@ -86,7 +86,7 @@ def refuse_numbers(config: c.Config, names: Sequence[str]) -> None:
     if config.loss.task == "numbers":
         raise UserError(
             f"{config.name} predicts numbers ({', '.join(names[:10])}), which have no class and no probability: "
-            "Classifier.values(images) gives them"
+            "Classifier.estimate_each(images) gives them"
         )
 
 

@@ -38,7 +38,8 @@ def test_any_class_names_in_a_confusion_matrix(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         confusion.plot(counts, NAMES, tmp_path / "x.png", title=" ".join(NAMES))
-    assert Image.open(tmp_path / "x.png").format == "PNG"
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.format == "PNG"
     confusion.write_csv(counts, NAMES, tmp_path / "x.csv")
     text = (tmp_path / "x.csv").read_bytes()
     assert all(os.fsencode(name) in text for name in NAMES)

@@ -189,7 +189,8 @@ def test_the_command(finished_run, tmp_path, capsys, monkeypatch):
     assert document["corruptions"]["frost"]["remark"].startswith("procedural texture, not comparable: pip install")
     assert document["comparable"] is False
     assert (workdir / "corruptions.md").read_text().strip() in capsys.readouterr().out
-    assert Image.open(workdir / "corruptions.png").width > 300
+    with Image.open(workdir / "corruptions.png") as image:
+        assert image.width > 300
 
     arrays = save(tmp_path / "C", ["distortion00", "distortion01"], labels=False)
     with pytest.raises(UserError, match=r"C has no labels.npy, so that there is no score to compute"):

@@ -26,7 +26,7 @@ def test_multi_label_is_torchs_binary_cross_entropy(labels, smoothing, weight):
     expected = F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=torch.full((3,), weight))
     expected.backward()
     ours = function(jnp.asarray(LOGITS), jnp.asarray(labels))
-    np.testing.assert_allclose(float(ours.mean()), float(expected), rtol=1e-6)
+    np.testing.assert_allclose(float(ours.mean()), expected.item(), rtol=1e-6)
     slope = grad(lambda x: function(x, jnp.asarray(labels)).mean())(jnp.asarray(LOGITS))
     np.testing.assert_allclose(np.asarray(slope), logits.grad.numpy(), atol=1e-7)
 
@@ -54,7 +54,7 @@ def test_losses_of_numbers_are_torchs(loss, theirs, columns):
     expected = theirs(at, torch.tensor(truth))
     expected.backward()
     np.testing.assert_allclose(
-        float(function(jnp.asarray(values), jnp.asarray(truth)).mean()), float(expected), rtol=1e-6
+        float(function(jnp.asarray(values), jnp.asarray(truth)).mean()), expected.item(), rtol=1e-6
     )
     slope = grad(lambda x: function(x, jnp.asarray(truth)).mean())(jnp.asarray(values))
     np.testing.assert_allclose(np.asarray(slope), at.grad.numpy(), atol=1e-6)

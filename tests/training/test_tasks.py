@@ -124,7 +124,7 @@ def test_numbers_are_learned_tested_and_predicted(config, digits, tmp_path, caps
     assert (workdir / "per_number.csv").read_text().count("\n") == 3
 
     classifier = Classifier.load(workdir)
-    np.testing.assert_allclose(classifier.values(list(arrays["x_test"][:9])), kept.logits[:9], atol=1e-4)
+    np.testing.assert_allclose(classifier.logits(list(arrays["x_test"][:9])), kept.logits[:9], atol=1e-4)
     with pytest.raises(UserError, match="have no class and no probability"):
         classifier.predict(arrays["x_test"][0])
     with pytest.raises(UserError, match="exported files hold probabilities"):
