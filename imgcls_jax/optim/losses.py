@@ -35,7 +35,9 @@ def build(loss: config.Loss, *, num_classes: int, class_counts: Sequence[int] | 
     if not callable(of_examples):
         raise UserError(f"{name}.build must return a function (logits, labels) → losses, not {of_examples!r}")
 
-    def checked(logits: Logits, labels: Labels) -> Float[Array, " b"]:
+    def checked(
+        logits: Logits, labels: Labels | Float[Array, "b classes"] | Float[np.ndarray, "b classes"]
+    ) -> Float[Array, " b"]:
         if labels.ndim == 2 and logits.shape[-1] < labels.shape[-1]:
             labels = labels[:, 1]  # a sigmoid's one logit is for class 1
         losses = of_examples(logits, labels)
