@@ -63,7 +63,8 @@ class Loggers(Callback):
         self.on_rewind(run)
         for note in lines.notes:
             run.tell(note)
-        if settings.pictures and not run.progress.history and len(self._loggers) > 1:
+        named = self._config.loss.task == "classes"  # each image is drawn with the name of its class
+        if settings.pictures and named and not run.progress.history and len(self._loggers) > 1:
             # In the background, because the augmentation alone is compiled for it: seconds.
             dataset = run.experiment.dataset
             pool = ThreadPoolExecutor(1, "preview")
@@ -118,8 +119,8 @@ class Loggers(Callback):
         try:
             for phase, sheet in drawn.result():
                 self._picture(run, f"preview_epoch_{phase.from_epoch}", sheet, epoch=0)
-        except UserError as error:
-            run.tell(f"note: there is no picture of the augmented images: {error}")
+        except Exception as error:  # a picture must not end a training
+            run.tell(f"note: there is no picture of the augmented images: {_first_line(error)}")
 
     def _picture(self, run: Run, name: str, image: Image.Image, *, epoch: int) -> None:
         self._each(run, lambda logger: logger.picture(name, image, epoch=epoch, step=run.step))
