@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.extend.core import ClosedJaxpr, DropVar, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
 from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
 
 from imgcls_jax.errors import UserError
@@ -129,7 +129,7 @@ def _from(traced: Any, place: int) -> Callable[[Array, Array], Array]:
     """Return the last output of a traced function as a function of its input and of its output at this place."""
     target = traced.jaxpr.outvars[place]
     equations = [
-        equation.replace(outvars=[DropVar(out.aval) if out is target else out for out in equation.outvars])
+        equation.replace(outvars=[Var(out.aval) if out is target else out for out in equation.outvars])
         for equation in traced.jaxpr.eqns
     ]
     jaxpr = traced.jaxpr.replace(
