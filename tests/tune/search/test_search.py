@@ -141,6 +141,7 @@ def test_impossible_values_are_found_before_anything_is_trained(run, tiny_config
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_pruning_follows_the_median(run, tiny_config, tiny_arrays, tmp_path):
     outcome, _ = run(trials=9, config=tiny_config(epochs=3), arrays=tiny_arrays, metric="loss", sampler="random")
     histories, pruned = {}, set()
