@@ -38,6 +38,8 @@ class Model(Component, root=True):
     """Side of the images that the network is published for, pixels."""
     usual_classes: ClassVar[int] = 1000
     """Number of classes that the network is published for."""
+    stage_pattern: ClassVar[str] = r"[^.]+(\.\d+)?"
+    """Regular expression: what it matches at the beginning of a parameter's path names its stage; see `stage_of`."""
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: "DTypeLike", rngs: "nnx.Rngs"
@@ -126,9 +128,10 @@ class Model(Component, root=True):
         """Name the stage that a parameter of the backbone belongs to, for `transfer.layer_decay`.
 
         Stages follow each other in `torch_order`. None: what comes before the first stage is a stage by itself, what
-        comes later belongs to the stage before it. Default: the module's children, each item of a list by itself.
+        comes later belongs to the stage before it. Default: what `stage_pattern` matches, by default the
+        module's children, each item of a list by itself.
         """
-        found = re.match(r"[^.]+(\.\d+)?", path)
+        found = re.match(self.stage_pattern, path)
         return found[0] if found else None
 
     @classmethod

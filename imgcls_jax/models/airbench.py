@@ -44,6 +44,7 @@ class Airbench(Model):
     """Added to the variance of each direction of the patches, so that the faintest are not blown up."""
     usual_size: ClassVar[int] = 32
     usual_classes: ClassVar[int] = 10
+    stage_pattern: ClassVar[str] = r"layer\d"  # a group is a stage, the whitening another
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
@@ -77,11 +78,6 @@ class Airbench(Model):
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as the original registers."""
         return in_order(paths, _REGISTERED)
-
-    def stage_of(self, path: str) -> str | None:
-        """A group is a stage, the whitening another."""
-        found = re.match(r"layer\d", path)
-        return found[0] if found else None
 
     @classmethod
     def architectures(cls) -> dict[str, Model]:

@@ -1,7 +1,6 @@
 """The CIFAR ResNets of He et al. 2015, section 4.2, with the structure and names of akamaster/pytorch_resnet_cifar10
 (whose output layer `linear` is `head.out` here)."""
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import ClassVar, Literal
@@ -39,6 +38,7 @@ class CifarResNet(Model):
     """"A": subsample and pad with zero channels; "B": 1×1 convolution with BatchNorm."""
     usual_size: ClassVar[int] = 32
     usual_classes: ClassVar[int] = 10
+    stage_pattern: ClassVar[str] = r"layer\d"  # a layer is a stage, the stem another
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
@@ -63,11 +63,6 @@ class CifarResNet(Model):
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as the original registers."""
         return in_order(paths, _REGISTERED)
-
-    def stage_of(self, path: str) -> str | None:
-        """A layer is a stage, the stem another."""
-        found = re.match(r"layer\d", path)
-        return found[0] if found else None
 
     @classmethod
     def architectures(cls) -> dict[str, Model]:

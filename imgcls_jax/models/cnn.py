@@ -1,9 +1,8 @@
 """Plain convolutional networks, described layer by layer in the config."""
 
-import re
 from collections.abc import Iterable
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 from flax import nnx
@@ -66,6 +65,7 @@ class CNN(Model):
     """Initializer of every kernel; biases are zero except under "torch"."""
     leaky_slope: Annotated[float, Field(ge=0)] = 0.01
     """Slope of "leaky_relu" below zero."""
+    stage_pattern: ClassVar[str] = r"convs\.\d+"  # a convolution is a stage
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
@@ -89,11 +89,6 @@ class CNN(Model):
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort from the image on."""
         return in_order(paths, _REGISTERED)
-
-    def stage_of(self, path: str) -> str | None:
-        """A convolution is a stage."""
-        found = re.match(r"convs\.\d+", path)
-        return found[0] if found else None
 
 
 class ConvBlock(nnx.Module):

@@ -1,9 +1,8 @@
 """DINOv2's vision transformer (Oquab et al. 2023; registers: Darcet et al. 2023), with the names of
 facebookresearch/dinov2. Its mask token, which only pre-training uses, is left out."""
 
-import re
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +65,7 @@ class DINOv2(Model):
     """What the head sees: the class token, or it and the mean of the patch tokens, concatenated."""
     stochastic_depth: Rate = 0.0
     """Drop rate of every residual branch."""
+    stage_pattern: ClassVar[str] = r"blocks\.\d+"  # a block is a stage, the embeddings another
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
@@ -104,11 +104,6 @@ class DINOv2(Model):
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as the original registers."""
         return in_order(paths, _REGISTERED)
-
-    def stage_of(self, path: str) -> str | None:
-        """A block is a stage, the embeddings another."""
-        found = re.match(r"blocks\.\d+", path)
-        return found[0] if found else None
 
     @classmethod
     def architectures(cls) -> dict[str, Model]:

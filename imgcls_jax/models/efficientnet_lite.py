@@ -6,10 +6,9 @@ convolution to the right and below.
 """
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +92,7 @@ class EfficientNetLite(Model):
     stochastic_depth: Rate = 0.0
     """Drop rate that the residual branches approach towards the last block; it grows linearly from 0 at the first. The
     published networks trained with 0.2."""
+    stage_pattern: ClassVar[str] = r"blocks\.\d+"  # the last convolution belongs to the last block
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
@@ -118,11 +118,6 @@ class EfficientNetLite(Model):
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as efficientnet-lite-pytorch registers."""
         return in_order(paths, _REGISTERED)
-
-    def stage_of(self, path: str) -> str | None:
-        """Each block is a stage, the stem another; the last convolution belongs to the last block."""
-        found = re.match(r"blocks\.\d+", path)
-        return found[0] if found else None
 
     def torch_peer(self, name: str, *, num_classes: int, image_size: tuple[int, int]) -> Any:
         """Make efficientnet-lite-pytorch's network, which pads for the image size that it is made for."""

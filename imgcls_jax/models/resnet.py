@@ -1,9 +1,8 @@
 """ResNet (He et al. 2015), ResNeXt (Xie et al. 2016) and Wide ResNet-2 with torchvision's structure and names."""
 
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +73,7 @@ class ResNet(Model):
     """Start the last BatchNorm of every residual branch at scale zero."""
     stochastic_depth: Rate = 0.0
     """Drop rate of the last residual branch; it grows linearly from 0 at the first."""
+    stage_pattern: ClassVar[str] = r"layer\d"  # a layer is a stage, the stem another
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
@@ -98,11 +98,6 @@ class ResNet(Model):
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as torchvision registers."""
         return in_order(paths, _REGISTERED)
-
-    def stage_of(self, path: str) -> str | None:
-        """A layer is a stage, the stem another."""
-        found = re.match(r"layer\d", path)
-        return found[0] if found else None
 
     @classmethod
     def architectures(cls) -> dict[str, Model]:

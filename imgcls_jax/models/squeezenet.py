@@ -1,9 +1,8 @@
 """SqueezeNet (Iandola et al. 2016) with torchvision's structure and names (`classifier.1` is `head.out` here)."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +53,7 @@ class SqueezeNet(Model):
     num_outputs: Positive | None = None
     """Number of logits, where a published classifier with more of them than the data has classes is to be kept; None:
     one per class."""
+    stage_pattern: ClassVar[str] = r"features\.\d+"  # the first convolution and each Fire module are stages
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
@@ -83,11 +83,6 @@ class SqueezeNet(Model):
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as torchvision registers."""
         return in_order(paths, _REGISTERED)
-
-    def stage_of(self, path: str) -> str | None:
-        """The first convolution and each Fire module are stages."""
-        found = re.match(r"features\.\d+", path)
-        return found[0] if found else None
 
     @classmethod
     def architectures(cls) -> dict[str, Model]:

@@ -1,6 +1,5 @@
 """Wide ResNet (Zagoruyko & Komodakis 2016) for small images: pre-activation blocks of two 3×3 convolutions."""
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
@@ -36,6 +35,7 @@ class WideResNet(Model):
     """Dropout rate between the two convolutions of a block."""
     usual_size: ClassVar[int] = 32
     usual_classes: ClassVar[int] = 10
+    stage_pattern: ClassVar[str] = r"layer\d"  # a layer is a stage, the stem another
 
     def build(
         self, *, num_classes: int, channels: int, image_size: tuple[int, int], dtype: DTypeLike, rngs: nnx.Rngs
@@ -64,11 +64,6 @@ class WideResNet(Model):
         """Sort as the original registers: its last norm comes just before the head."""
         last = {path.replace("bn1.", "norm.", 1) if path.startswith("bn1.") else path: path for path in paths}
         return [last[path] for path in in_order(last, _REGISTERED)]
-
-    def stage_of(self, path: str) -> str | None:
-        """A layer is a stage, the stem another."""
-        found = re.match(r"layer\d", path)
-        return found[0] if found else None
 
     @classmethod
     def architectures(cls) -> dict[str, Model]:
