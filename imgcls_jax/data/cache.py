@@ -23,9 +23,9 @@ from filelock import FileLock
 from jaxtyping import Float32, Int64, UInt8, UInt64
 
 from imgcls_jax.config.data import Canvas
-from imgcls_jax.data.canvas import content_aspect
+from imgcls_jax.data.canvas import content_aspect, limits
 from imgcls_jax.data.canvas import read as read_canvas
-from imgcls_jax.data.decode import UnreadableImageError
+from imgcls_jax.data.decode import UnreadableImageError, contents
 from imgcls_jax.data.examples import Encoded, Examples, Progress, digest
 from imgcls_jax.data.storage import CanvasWriter, EncodedCanvases, open_canvases
 from imgcls_jax.errors import UserError
@@ -253,8 +253,9 @@ def _decode_all(
         out = []
         for index, encoded in zip(indices, examples.read(indices), strict=True):
             try:
-                pixels, aspect[index] = read_canvas(encoded, canvas)
-                content[index] = _hash(encoded)
+                held = encoded if isinstance(encoded, np.ndarray) else contents(encoded, limits(canvas))
+                pixels, aspect[index] = read_canvas(held, canvas)
+                content[index] = _hash(held)
             except UnreadableImageError as error:
                 pixels, bad[index] = black, str(error)
             out.append(writer.prepare(pixels) if writer else memoryview(b""))
@@ -276,13 +277,8 @@ def _decode_all(
     return aspect, content, bad
 
 
-def _hash(encoded: Encoded) -> int:
+def _hash(encoded: bytes | np.ndarray) -> int:
     """Compute 64 bits that identify a readable image: the BLAKE2b of its bytes, or of its shape and pixels."""
-    if isinstance(encoded, Path):
-        try:
-            encoded = encoded.read_bytes()  # again, from the system's memory
-        except OSError as error:
-            raise UnreadableImageError(error.strerror or str(error)) from error
     total = hashlib.blake2b(digest_size=8)
     if isinstance(encoded, np.ndarray):
         total.update(repr(encoded.shape).encode())

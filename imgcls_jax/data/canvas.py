@@ -32,9 +32,13 @@ def read(encoded: Encoded | Image.Image, canvas: Canvas) -> tuple[UInt8[np.ndarr
       UnreadableImageError: the image cannot be used; the message is the reason.
     """
     needed = functools.partial(resized_size, canvas=canvas) if canvas.jpeg_decoding == "reduced" else None
-    limits = Limits(int(canvas.max_megapixels * 1e6), int(canvas.max_file_mib * 2**20))
-    decoded = decode(encoded, canvas.channels, needed, limits)
+    decoded = decode(encoded, canvas.channels, needed, limits(canvas))
     return _fit(decoded, canvas), content_aspect(decoded.size, canvas)
+
+
+def limits(canvas: Canvas) -> Limits:
+    """Return what one image may cost."""
+    return Limits(int(canvas.max_megapixels * 1e6), int(canvas.max_file_mib * 2**20))
 
 
 def _fit(decoded: Decoded, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:

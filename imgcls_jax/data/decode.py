@@ -81,7 +81,7 @@ def decode(
     try:
         if isinstance(encoded, Image.Image):
             return _whole(_convert(_upright_copy(encoded), channels))
-        content = _content(encoded, limits.file_bytes) if isinstance(encoded, Path) else encoded
+        content = contents(encoded, limits)
         if not content:
             raise UnreadableImageError("the file is empty (0 bytes)")
         if len(content) > limits.file_bytes:
@@ -93,6 +93,15 @@ def decode(
         raise UnreadableImageError(str(error)) from None
     except Exception as error:  # Pillow's plugins raise SyntaxError, struct.error, EOFError … on damaged files.
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def contents(encoded: bytes | Path, limits: Limits) -> bytes:
+    """Return the bytes of an encoded image, those of a file read from it.
+
+    Raises:
+      UnreadableImageError: the file cannot be read; the message is the reason.
+    """
+    return _content(encoded, limits.file_bytes) if isinstance(encoded, Path) else encoded
 
 
 def _content(path: Path, most: int, head: int | None = None) -> bytes:
