@@ -1,7 +1,7 @@
 """What every logger does: the small protocol between a run and the places where its figures go."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL import Image
@@ -43,6 +43,32 @@ class Logger:
 
     def close(self) -> None:
         """Write what is left, however the run ends."""
+
+
+class ServiceRun(Logger):
+    """A run of a service that has the interface of Weights & Biases. Figures are over the steps."""
+
+    is_service = True
+
+    def __init__(self, run: Any, picture_of: Callable[[Image.Image], Any]):
+        """
+        Args:
+          run: has the methods `log` and `finish`.
+          picture_of: makes of an image what `log` takes.
+        """
+        self._run, self._picture_of = run, picture_of
+
+    def write(self, record: AnyRecord) -> None:
+        self._run.log(figures(record), step=record["step"])
+
+    def finish(self, result: Result) -> None:
+        self._run.log(final(result), step=result["history"][-1]["step"])
+
+    def picture(self, name: str, image: Image.Image, *, epoch: int, step: int) -> None:
+        self._run.log({name: self._picture_of(image)}, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
 
 
 def figures(record: AnyRecord) -> dict[str, float]:

@@ -4,12 +4,9 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from imgcls_jax.errors import UserError
-from imgcls_jax.record.documents import Result
 from imgcls_jax.training.callbacks import identity
-from imgcls_jax.training.callbacks.logger import AnyRecord, Logger, figures, final
+from imgcls_jax.training.callbacks.logger import ServiceRun
 
 
 def check() -> None:
@@ -20,10 +17,10 @@ def check() -> None:
         raise UserError("logging.trackio_project is set but Trackio is not installed: pip install trackio") from None
 
 
-class Trackio(Logger):
-    """A run of Trackio; it goes on in the same one after a restart. Figures are over the steps."""
+class Trackio(ServiceRun):
+    """A run of Trackio; it goes on in the same one after a restart."""
 
-    name, is_service = "Trackio", True
+    name = "Trackio"
 
     def __init__(self, project: str, name: str, tree: dict[str, Any], workdir: Path):
         """
@@ -39,23 +36,10 @@ class Trackio(Logger):
         path = workdir / "trackio_name"
         # Trackio knows a run by its name alone; names of configs may have characters that a file's must not.
         run = identity.known(path) or identity.keep(path, f"{_plain(name)[:48]}-{secrets.token_hex(4)}")
-        self._run = trackio.init(
+        begun = trackio.init(
             project, name=run, config=tree, resume="allow", embed=False, auto_log_cpu=False, auto_log_gpu=False
         )
-
-    def write(self, record: AnyRecord) -> None:
-        self._run.log(figures(record), step=record["step"])
-
-    def finish(self, result: Result) -> None:
-        self._run.log(final(result), step=result["history"][-1]["step"])
-
-    def picture(self, name: str, image: Image.Image, *, epoch: int, step: int) -> None:
-        import trackio
-
-        self._run.log({name: trackio.Image(image)}, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
+        super().__init__(begun, trackio.Image)
 
 
 def _plain(name: str) -> str:

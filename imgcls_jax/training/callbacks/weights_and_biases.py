@@ -5,12 +5,9 @@ import secrets
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from imgcls_jax.errors import UserError
-from imgcls_jax.record.documents import Result
 from imgcls_jax.training.callbacks import identity
-from imgcls_jax.training.callbacks.logger import AnyRecord, Logger, figures, final
+from imgcls_jax.training.callbacks.logger import ServiceRun
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -41,10 +38,10 @@ def check() -> None:
         )
 
 
-class WandB(Logger):
-    """A run of Weights & Biases; it goes on in the same one after a restart. Figures are over the steps."""
+class WandB(ServiceRun):
+    """A run of Weights & Biases; it goes on in the same one after a restart."""
 
-    name, is_service = "Weights & Biases", True
+    name = "Weights & Biases"
 
     def __init__(self, project: str, name: str, tree: dict[str, Any], workdir: Path):
         check()
@@ -52,18 +49,5 @@ class WandB(Logger):
 
         path = workdir / "wandb_id"
         known = identity.known(path) or identity.keep(path, secrets.token_hex(4))
-        self._run = wandb.init(project=project, name=name, id=known, resume="allow", config=tree, dir=str(workdir))
-
-    def write(self, record: AnyRecord) -> None:
-        self._run.log(figures(record), step=record["step"])
-
-    def finish(self, result: Result) -> None:
-        self._run.log(final(result), step=result["history"][-1]["step"])
-
-    def picture(self, name: str, image: Image.Image, *, epoch: int, step: int) -> None:
-        import wandb
-
-        self._run.log({name: wandb.Image(image)}, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
+        run = wandb.init(project=project, name=name, id=known, resume="allow", config=tree, dir=str(workdir))
+        super().__init__(run, wandb.Image)
