@@ -1,7 +1,6 @@
 """Plan a training: compile it for hardware, and where it does not fit look for settings that do."""
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,24 +35,23 @@ def make(config: c.Config, hardware: Hardware, *, classes: int | None = None, co
     if made.need <= made.available:
         return made
     size, whole = len(grid), config.batch_size
-    tries: list[dict[str, Any]] = [
-        {"batch_size": whole // k} for k in (2, 4, 8) if whole % (k * size * config.optim.accumulate) == 0
-    ]
-    tries += [] if config.remat else [{"remat": True}]
-    found = list[str]()
-    for change in tries:
-        other = _plan(dataclasses.replace(config, **change), hardware, grid, classes, count)
-        if other.need <= other.available:
-            found.append("".join(f"--config.{name}={value}" for name, value in change.items()))
+    tries = {
+        f"batch_size={whole // k}": dataclasses.replace(config, batch_size=whole // k)
+        for k in (2, 4, 8)
+        if whole % (k * size * config.optim.accumulate) == 0
+    }
+    if not config.remat:
+        tries["remat=True"] = dataclasses.replace(config, remat=True)
     if config.mesh.fsdp == 1 and size > 1:
-        sharded = dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, fsdp=size))
-        if (other := _plan(sharded, hardware, grid, classes, count)).need <= other.available:
-            found.append(f"--config.mesh.fsdp={size}")
+        sharded = dataclasses.replace(config.mesh, fsdp=size)
+        tries[f"mesh.fsdp={size}"] = dataclasses.replace(config, mesh=sharded)
+    plans = {setting: _plan(tried, hardware, grid, classes, count) for setting, tried in tries.items()}
+    found = (f"--config.{setting}" for setting, plan in plans.items() if plan.need <= plan.available)
     return dataclasses.replace(made, suggestions=tuple(found))
 
 
 def _plan(config: c.Config, hardware: Hardware, grid: np.ndarray, classes: int | None, count: int | None) -> Plan:
-    mesh = programs.mesh(config, grid)
+    mesh = meshes.arrange(grid.tolist(), config.mesh)
     dataset, known = images.unread(config, classes, count)
     run = programs.experiment(config, dataset, mesh)
     epoch = programs.last_phase(run)

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from imgcls_jax import config as c
 from imgcls_jax import data
@@ -43,11 +42,6 @@ class Step:
     def total(self) -> int:
         """Bytes of memory in all."""
         return sum(self.memory.values())
-
-
-def mesh(config: c.Config, devices: np.ndarray) -> jax.sharding.Mesh:
-    """Arrange devices that may not be here as training arranges those that are."""
-    return meshes.arrange(devices.tolist(), config.mesh)
 
 
 def experiment(config: c.Config, dataset: data.Dataset, mesh: jax.sharding.Mesh) -> Experiment:
