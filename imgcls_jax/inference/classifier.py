@@ -328,7 +328,7 @@ class Classifier:
         tasks.need_classes(self.config.loss.task, "an explanation")
         names = named(self.class_names, self.config.model.output_classes(len(self.class_names)))
         label = -1 if class_name is None else label_of(class_name, names)
-        explainer = self._explainers.setdefault(stage, Explainer(self._network, self.config, stage))
+        explainer = self._explainer(stage)
         found: list[Explanation] = []
         for given, canvases in self._batches(images):
             inputs.check_readable(given, canvases, len(found))
@@ -342,8 +342,8 @@ class Classifier:
         return found[0] if inputs.is_one(images) else found
 
     @functools.cached_property
-    def _explainers(self) -> dict[str | None, Explainer]:
-        return {}
+    def _explainer(self) -> Callable[[str | None], Explainer]:
+        return functools.cache(functools.partial(Explainer, self._network, self.config))
 
     @functools.cached_property
     def _neighborhood(self) -> Neighborhood:
