@@ -105,11 +105,7 @@ def _rows(made: "Predictions", classifier: "Classifier") -> "list[dict[str, Any]
 
     if made.task == "classes" or not made.is_finite:
         return []
-    if made.task == "labels":
-        found: Any = tasks.label_rows(made.logits, made.labels, made.class_names, classifier.thresholds)
-    else:
-        found = tasks.of_numbers(made.logits, made.labels, made.class_names)
-    return found
+    return tasks.rows(made.logits, made.labels, made.class_names, classifier.thresholds)
 
 
 def _cell(value: object) -> str:

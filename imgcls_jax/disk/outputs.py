@@ -1,11 +1,12 @@
 """Write output files: one that cannot be written is said before the work, and each appears whole or not at all."""
 
 import contextlib
+import csv
 import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -58,6 +59,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file, whole or not at all; see `writing`."""
     with writing(path) as file:
         file.write(text)
+
+
+def write_csv(path: Path, header: Iterable[object], rows: Iterable[Iterable[object]]) -> None:
+    """Write a table, whole or not at all; see `writing`. Lines end with a newline alone."""
+    with writing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def make_folder(path: Path) -> None:

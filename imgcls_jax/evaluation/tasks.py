@@ -143,6 +143,21 @@ def _best(score: Float64[np.ndarray, " n"], truth: Bool[np.ndarray, " n"]) -> fl
     return float(middle if middle > below else ranked[place])
 
 
+def rows(
+    logits: Float[np.ndarray, "n k"],
+    labels: Shaped[np.ndarray, "n k"],
+    names: Sequence[str],
+    thresholds: Sequence[float],
+) -> list[dict[str, Any]]:
+    """Compute a row for each label, at its threshold, or for each number."""
+    found: Any = (
+        label_rows(logits, labels, names, thresholds)
+        if of_labels(labels) == "labels"
+        else of_numbers(logits, labels, names)
+    )
+    return found
+
+
 def label_rows(
     logits: Float[np.ndarray, "n k"],
     labels: UInt8[np.ndarray, "n k"],

@@ -6,7 +6,6 @@ per_class.csv             a row per class: recall with its 95 % interval, precis
 predictions_SPLIT.npz     the outputs for every image; see `evaluation.predictions`
 """
 
-import csv
 import math
 from pathlib import Path
 
@@ -43,10 +42,7 @@ def write(workdir: Path, made: Predictions, split: Split, *, title: str) -> None
 
 def write_table(rows: list[ClassRow], path: Path) -> None:
     """Write a CSV file with a line per class; a share that does not exist is empty."""
-    with outputs.writing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(ClassRow._fields)
-        writer.writerows([_cell(value) for value in row] for row in rows)
+    outputs.write_csv(path, ClassRow._fields, ([_cell(value) for value in row] for row in rows))
 
 
 def _cell(value: object) -> object:

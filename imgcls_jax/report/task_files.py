@@ -5,7 +5,6 @@ per_number.csv   a row per number: mean absolute error, root mean squared error,
 predicted.png    each number's predicted value against its true one
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,22 +34,16 @@ def write(workdir: Path, made: Predictions, thresholds: Sequence[float] | None, 
       UserError: a file cannot be written.
     """
     names = made.class_names
+    rows = tasks.rows(made.logits, made.labels, names, thresholds or [tasks.EVEN] * len(names))
+    write_table(rows, workdir / ("per_label.csv" if made.task == "labels" else "per_number.csv"))
     if made.task == "labels":
-        write_table(
-            tasks.label_rows(made.logits, made.labels, names, thresholds or [tasks.EVEN] * len(names)),
-            workdir / "per_label.csv",
-        )
         return
-    write_table(tasks.of_numbers(made.logits, made.labels, names), workdir / "per_number.csv")
     plot(made, workdir / "predicted.png", title=f"{title}, {made.split} images")
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write a CSV file with a line per row; a figure that does not exist is empty."""
-    with outputs.writing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0])
-        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    outputs.write_csv(path, rows[0], ([_cell(value) for value in row.values()] for row in rows))
 
 
 def _cell(value: object) -> object:

@@ -6,7 +6,6 @@ search.png    the metric trial by trial, and against each setting
 best.py       the config of the best trial
 """
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,16 +83,15 @@ def _state(trial: FrozenTrial) -> str:
 
 def _write_table(path: Path, trials: Sequence[FrozenTrial], space: Sequence[Dimension], metric: str) -> None:
     names = [dimension.path for dimension in space]
-    with outputs.writing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["trial", "state", metric, "epochs", "starts", "seconds", *names, "problem"])
-        for trial in trials:
-            seconds = f"{trial.duration.total_seconds():.1f}" if trial.duration else ""
-            settings = [trial.params.get(name, "") for name in names]
-            value = "" if trial.value is None else trial.value
-            epochs = len(trial.intermediate_values)
-            starts = trial.user_attrs.get(STARTS, 0)
-            writer.writerow([trial.number, _state(trial), value, epochs, starts, seconds, *settings, problem(trial)])
+    rows = []
+    for trial in trials:
+        seconds = f"{trial.duration.total_seconds():.1f}" if trial.duration else ""
+        settings = [trial.params.get(name, "") for name in names]
+        value = "" if trial.value is None else trial.value
+        epochs = len(trial.intermediate_values)
+        starts = trial.user_attrs.get(STARTS, 0)
+        rows.append([trial.number, _state(trial), value, epochs, starts, seconds, *settings, problem(trial)])
+    outputs.write_csv(path, ["trial", "state", metric, "epochs", "starts", "seconds", *names, "problem"], rows)
 
 
 def _page(
