@@ -1,17 +1,21 @@
 """Run the commands of Markdown pages, so that no page shows one that fails.
 
-    python .ci/docs.py PAGE.md … [--only N] [--from N]
+    python .ci/docs.py PAGE.md … [--only N] [--from N] [--jobs N]
 
 Every ```bash block runs by itself in the current folder, in the page's order; the ```python blocks of a page run
 together, as one program, after them. What a reader runs elsewhere (on a GPU, on images of their own) is marked
-```console, and a part of a program ```py: neither is run.
+```console, and a part of a program ```py: neither is run. With --jobs, that many pages run at once, each in a copy of
+the folder: a page needs nothing that another one has made.
 """
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
@@ -23,6 +27,33 @@ def blocks(page: str, language: str) -> list[str]:
     return [content for _, kind, content in _BLOCK.findall(page) if kind == language]
 
 
+def run(page: Path, folder: Path | None, first: int = 1) -> bool:
+    """Run a page's commands in a folder (None: the current one), print each with its time, and say if all ended well."""
+    text = page.read_text(encoding="utf-8")
+    commands = [("bash", "-euo", "pipefail", "-c", block) for block in blocks(text, "bash")][first - 1 :]
+    if program := "\n".join(blocks(text, "python")):
+        commands.append((sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", program))
+    for command in commands:
+        started = time.monotonic()
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=folder
+        )
+        print(f"{page}: {command[-1].strip().splitlines()[0]} … {time.monotonic() - started:.0f} s", flush=True)
+        if done.returncode:
+            error = f"error: a command of {page} ended with status {done.returncode}"
+            print(command[-1], *done.stdout.splitlines()[-_LINES_SHOWN:], error, sep="\n", flush=True)
+            return False
+    return True
+
+
+def run_in_a_copy(page: Path) -> bool:
+    """Run a page's commands in a copy of the current folder, which is then deleted."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as parent:
+        copy = Path(parent, "copy")
+        shutil.copytree(".", copy, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__"), symlinks=True)
+        return run(page, copy)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", nargs="+", type=Path, metavar="PAGE.md")
@@ -30,24 +61,15 @@ def main() -> int:
         "--only", type=int, metavar="N", help="only the N-th bash block, counted from 1; its output shown"
     )
     parser.add_argument("--from", type=int, default=1, dest="first", metavar="N", help="from the N-th bash block on")
+    parser.add_argument("--jobs", type=int, metavar="N", help="N pages at once, each in a copy of this folder")
     options = parser.parse_args()
-    for page in options.pages:
-        text = page.read_text(encoding="utf-8")
-        commands = [("bash", "-euo", "pipefail", "-c", block) for block in blocks(text, "bash")]
-        if options.only:
-            return subprocess.run(commands[options.only - 1], check=False).returncode
-        commands = commands[options.first - 1 :]
-        if program := "\n".join(blocks(text, "python")):
-            commands.append((sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", program))
-        for command in commands:
-            started = time.monotonic()
-            done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-            print(f"{page}: {command[-1].strip().splitlines()[0]} … {time.monotonic() - started:.0f} s", flush=True)
-            if done.returncode:
-                print(command[-1], *done.stdout.splitlines()[-_LINES_SHOWN:], sep="\n")
-                print(f"error: a command of {page} ended with status {done.returncode}")
-                return 1
-    return 0
+    if options.only:
+        block = blocks(options.pages[0].read_text(encoding="utf-8"), "bash")[options.only - 1]
+        return subprocess.run(("bash", "-euo", "pipefail", "-c", block), check=False).returncode
+    if options.jobs:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            return 0 if all(list(pool.map(run_in_a_copy, options.pages))) else 1
+    return 0 if all(run(page, None, options.first) for page in options.pages) else 1
 
 
 if __name__ == "__main__":
