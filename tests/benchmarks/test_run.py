@@ -127,7 +127,14 @@ def test_two_networks_are_not_compared(run, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "printed"), [("P1", ["P1"]), ("P4", ["P4a", "P4b", "P4c"]), ("P8", ["P8"])])
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        ("P1", ["P1"]),
+        pytest.param("P4", ["P4a", "P4b", "P4c"], marks=pytest.mark.deep),
+        pytest.param("P8", ["P8"], marks=pytest.mark.deep),
+    ],
+)
 def test_smoke(run, name, printed, tmp_path, capsys):
     import_torchvision()
     run.main([name, "--smoke", "--rounds", "2", "--json", str(tmp_path / "figures.json")])

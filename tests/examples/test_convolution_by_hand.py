@@ -103,6 +103,7 @@ def test_agrees_with_lax_and_torch(by_hand, case):
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_agrees_on_the_whole_grid(by_hand):
     pytest.importorskip("torch")
     assert len(FULL) == 21 * 3 * 3 * 2 + 17

@@ -29,7 +29,9 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize(
+    "train", [pytest.param(False, id="eval", marks=pytest.mark.deep), pytest.param(True, id="train")]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_matches_torchvision(name, train):
     """Every stage, every parameter's gradient, and every running statistic after the step."""
@@ -39,6 +41,7 @@ def test_matches_torchvision(name, train):
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_stride_in_the_first_convolution_and_zero_residual_are_v1():
     """ResNet v1 has the stride in conv1; torchvision's blocks can be changed to that."""
     torchvision = import_torchvision()

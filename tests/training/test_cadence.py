@@ -43,9 +43,9 @@ AVERAGES = {"none": {}, "ema": {"ema": c.EMA(0.9)}, "swa": {"swa": c.SWA(from_ep
 @pytest.mark.parametrize(
     ("average", "feed", "looped"),
     [
-        ("none", "resident", False),
+        pytest.param("none", "resident", False, marks=pytest.mark.deep),
         ("ema", "streamed", False),
-        ("swa", "resident", False),
+        pytest.param("swa", "resident", False, marks=pytest.mark.deep),
         ("ema", "streamed", True),
         ("swa", "resident", True),
     ],

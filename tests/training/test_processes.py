@@ -116,7 +116,14 @@ def whole(launch, folder):
 
 
 @pytest.mark.parametrize(
-    ("count", "devices", "feed"), [(2, 1, "streamed"), (2, 2, "resident"), (4, 1, "resident"), (4, 2, "streamed")]
+    ("count", "devices", "feed"),
+    [
+        (2, 2, "resident"),
+        (4, 1, "streamed"),
+        pytest.param(2, 1, "streamed", marks=pytest.mark.deep),
+        pytest.param(4, 1, "resident", marks=pytest.mark.deep),
+        pytest.param(4, 2, "streamed", marks=pytest.mark.deep),
+    ],
 )
 def test_several_processes_compute_what_one_does(count, devices, feed, launch, whole, folder):
     """20 steps; 21 and 27 images to evaluate, which no number of devices divides."""
@@ -130,7 +137,12 @@ def test_several_processes_compute_what_one_does(count, devices, feed, launch, w
 
 
 @pytest.mark.parametrize(
-    ("signaled", "name", "status"), [([1], "SIGTERM", 75), ([0], "SIGINT", 130), ([0, 1, 2], "SIGTERM", 75)]
+    ("signaled", "name", "status"),
+    [
+        ([1], "SIGTERM", 75),
+        pytest.param([0], "SIGINT", 130, marks=pytest.mark.deep),
+        pytest.param([0, 1, 2], "SIGTERM", 75, marks=pytest.mark.deep),
+    ],
 )
 def test_one_agreed_stop(signaled, name, status, launch, whole, folder):
     """All save the same step and end with the same status; the next start goes on from there, and ends alike."""

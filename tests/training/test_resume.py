@@ -58,15 +58,16 @@ def history(workdir):
 
 
 @pytest.mark.slow
-def test_killed_and_restarted_run_is_bit_identical(start, tmp_path):
-    whole = start("whole")
-    assert whole.wait() == 0
-    for moment in ("training", "evaluating", "saving"):
-        killed = start(moment, moment)
-        assert killed.wait() == -signal.SIGKILL, f"the run was to die while {moment}"
-        assert not (tmp_path / moment / "result.json").exists()
-        assert start(moment).wait() == 0
-        assert_same(final_params(tmp_path / "whole"), final_params(tmp_path / moment))
-        assert history(tmp_path / "whole") == history(tmp_path / moment), moment
-        results = [json.loads((tmp_path / w / "result.json").read_text()) for w in ("whole", moment)]
-        assert results[0]["test"] == results[1]["test"]
+@pytest.mark.parametrize(
+    "moment",
+    ["saving", pytest.param("training", marks=pytest.mark.deep), pytest.param("evaluating", marks=pytest.mark.deep)],
+)
+def test_killed_and_restarted_run_is_bit_identical(moment, start, tmp_path):
+    assert start("whole").wait() == 0
+    assert start(moment, moment).wait() == -signal.SIGKILL, f"the run was to die while {moment}"
+    assert not (tmp_path / moment / "result.json").exists()
+    assert start(moment).wait() == 0
+    assert_same(final_params(tmp_path / "whole"), final_params(tmp_path / moment))
+    assert history(tmp_path / "whole") == history(tmp_path / moment)
+    results = [json.loads((tmp_path / run / "result.json").read_text()) for run in ("whole", moment)]
+    assert results[0]["test"] == results[1]["test"]

@@ -44,7 +44,9 @@ def cifar10_test(real_data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["akamaster/resnet20.CIFAR10", "akamaster/resnet56.CIFAR10"])
+@pytest.mark.parametrize(
+    "name", ["akamaster/resnet20.CIFAR10", pytest.param("akamaster/resnet56.CIFAR10", marks=pytest.mark.deep)]
+)
 def test_cifar10_accuracy_is_the_published_one(real_data, cifar10_test, name):
     entry = published()[name]
     images, labels = cifar10_test
