@@ -90,7 +90,7 @@ SLOW = {
     "dinov2_base": (MODELS["dinov2_vitb14"], (28, 28), 3),
 }
 # Variants of others in the list, which compile for a minute each.
-DEEP = {"squeezenet1_0", "resnet50", "resnet50_v1", "resnext50_32x4d", "dinov2_base"}
+DEEP = {"squeezenet1_0", "efficientnet_lite0", "resnet50", "resnet50_v1", "resnext50_32x4d", "dinov2_base"}
 slow = [pytest.mark.slow]
 CASES = [
     *SMALL,
