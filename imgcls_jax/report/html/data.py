@@ -150,9 +150,8 @@ def _map(
 ) -> Markup:
     low, high = points.min(0), points.max(0)
     room = 0.05 * np.maximum(high - low, 1e-9)
-    axes = svg.Axes(
-        (float(low[0] - room[0]), float(high[0] + room[0])), (float(low[1] - room[1]), float(high[1] + room[1]))
-    )
+    (left, below), (right, above) = (low - room).tolist(), (high + room).tolist()
+    axes = svg.Axes((left, right), (below, above), svg.LARGE)
     parts = [axes.frame("first principal component", "second principal component", (), ())]
     for (x, y), label, guess in zip(points.tolist(), labels, predicted, strict=True):
         across, down = axes.at(x, y)
@@ -161,17 +160,32 @@ def _map(
         wrong = " mistake" if guess != label else ""
         parts.append(svg.tag("g", svg.tag("title", told), _mark(place.get(label, 0), across, down),
                              class_=f"point {kind}{wrong}"))  # fmt: skip
-    for label in place:
-        chosen = points[np.array(labels) == label]
-        x, y = axes.at(*np.median(chosen, 0).tolist())
-        name = names[label] if len(names[label]) <= 16 else f"{names[label][:15]}…"
-        parts.append(svg.tag("text", name, class_="name middle", x=x, y=y + 4))
-    right = sum(label == guess for label, guess in zip(labels, predicted, strict=True))
+    parts += _names(axes, points, np.array(labels), names, place)
+    wrong_ones = sum(label != guess for label, guess in zip(labels, predicted, strict=True))
     text = (
         f"Map of {len(labels)} images by the first two principal components of their features; {len(place)} classes "
-        f"have a mark and their name; {len(labels) - right} images are predicted wrong."
+        f"have a mark and their name; {wrong_ones} images are predicted wrong."
     )
-    return svg.drawing(*parts, text=text, style="chart map")
+    return svg.drawing(*parts, text=text, size=svg.LARGE)
+
+
+def _names(
+    axes: svg.Axes, points: np.ndarray, labels: np.ndarray, names: tuple[str, ...], place: dict[int, int]
+) -> list[Markup]:
+    """The name of each class at the middle of its images, moved up or down where it would lie on another one; where
+    there is no room, the legend alone has it."""
+    parts: list[Markup] = []
+    taken: list[tuple[float, float, float]] = []  # x, y and half the width of a name
+    for label in place:
+        x, y = axes.at(*np.median(points[labels == label], 0).tolist())
+        name = names[label] if len(names[label]) <= 16 else f"{names[label][:15]}…"
+        half = 3.6 * len(name)
+        for move in (0, -14, 14, -28, 28, -42, 42):
+            if all(abs(y + move - other) >= 13 or abs(x - beside) >= half + width for beside, other, width in taken):
+                taken.append((x, y + move, half))
+                parts.append(svg.tag("text", name, class_="name middle", x=x, y=y + move + 4))
+                break
+    return parts
 
 
 def _mark(number: int, x: float, y: float) -> Markup:

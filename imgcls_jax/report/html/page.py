@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from imgcls_jax.disk import outputs
 from imgcls_jax.display.console import size
@@ -76,6 +76,7 @@ def page(runs: Sequence[RunRecord], *, split: str | None = None) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals["swatch"] = training.swatch
+    environment.filters["code"] = _code
     style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     materials = [Material(run, split) for run in runs]
     several = _several(materials) if len(runs) > 1 else []
@@ -97,6 +98,15 @@ def page(runs: Sequence[RunRecord], *, split: str | None = None) -> str:
         several=several,
         runs=about,
         made=made,
+    )
+
+
+def _code(sentence: str) -> Markup:
+    """Return a sentence with what stands between `backticks` as code."""
+    parts = sentence.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 and number < len(parts) - 1 else escape(part)
+        for number, part in enumerate(parts)
     )
 
 

@@ -8,9 +8,12 @@ from markupsafe import Markup, escape
 
 Point = tuple[float, float]
 
-WIDTH, HEIGHT = 400, 240
-"""Units of a chart; its text is 11 units high."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 18, 34
+Size = tuple[int, int]
+"""Width and height of a chart in its units, which are about pixels: text is 11 of them high."""
+
+SMALL: Size = (300, 200)
+LARGE: Size = (720, 440)
+_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 10, 18, 34
 # Lines of so many points have a mark with a tooltip at each.
 _MOST_MARKED = 120
 
@@ -74,27 +77,33 @@ class Axes:
     """Where the numbers of a chart lie in it."""
 
     x: tuple[float, float]
+    """The numbers at its left and right border."""
     y: tuple[float, float]
+    """Those at its lower and upper border."""
+    size: Size = SMALL
 
     def at(self, x: float, y: float) -> Point:
         """Place a point, in units of the chart."""
         across = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
-        return _LEFT + across * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - up * (HEIGHT - _TOP - _BOTTOM)
+        width, height = self.size
+        return _LEFT + across * (width - _LEFT - _RIGHT), height - _BOTTOM - up * (height - _TOP - _BOTTOM)
 
     def frame(self, xlabel: str, ylabel: str, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> Markup:
         """Draw grid, numbers and labels."""
         parts = []
+        width, height = self.size
+        end = float(width - _RIGHT)
         for value in y_ticks:
             x, y = self.at(self.x[0], value)
-            parts.append(tag("line", class_="grid", x1=x, x2=float(WIDTH - _RIGHT), y1=y, y2=y))
+            parts.append(tag("line", class_="grid", x1=x, x2=end, y1=y, y2=y))
             parts.append(tag("text", short(value), class_="tick end", x=x - 6, y=y + 4))
         for value in x_ticks:
             x, y = self.at(value, self.y[0])
             parts.append(tag("text", short(value), class_="tick middle", x=x, y=y + 15))
         left, bottom = self.at(self.x[0], self.y[0])
-        parts.append(tag("line", class_="axis", x1=left, x2=float(WIDTH - _RIGHT), y1=bottom, y2=bottom))
-        parts.append(tag("text", xlabel, class_="label middle", x=(left + WIDTH - _RIGHT) / 2, y=float(HEIGHT - 3)))
+        parts.append(tag("line", class_="axis", x1=left, x2=end, y1=bottom, y2=bottom))
+        parts.append(tag("text", xlabel, class_="label middle", x=(left + end) / 2, y=height - 3))
         parts.append(tag("text", ylabel, class_="label", x=4, y=10))
         return Markup("").join(parts)
 
@@ -104,9 +113,9 @@ def short(value: float) -> str:
     return f"{value:.4g}".replace("e-0", "e-").replace("-", "−")
 
 
-def drawing(*parts: object, text: str, style: str = "chart") -> Markup:
+def drawing(*parts: object, text: str, size: Size = SMALL) -> Markup:
     """Put parts into a picture; `text` says what it shows to those who do not see it."""
-    return tag("svg", *parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", class_=style, role="img", aria_label=text)
+    return tag("svg", *parts, viewBox=f"0 0 {size[0]} {size[1]}", class_="chart", role="img", aria_label=text)
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
@@ -149,7 +158,7 @@ def lines(
             x, top = axes.at(mark.x, axes.y[1])
             bottom = axes.at(mark.x, axes.y[0])[1]
             parts.append(tag("line", class_="mark", x1=x, x2=x, y1=top, y2=bottom))
-            parts.append(tag("text", mark.label, class_="tick middle", x=min(x, WIDTH - 16.0), y=top - 3))
+            parts.append(tag("text", mark.label, class_="tick middle", x=x, y=top - 3))
     for one in series:
         parts.append(_line(one, axes))
         if len(one.points) <= _MOST_MARKED:

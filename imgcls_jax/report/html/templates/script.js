@@ -64,7 +64,7 @@
   for (const matrix of document.querySelectorAll("table.matrix")) {
     const data = JSON.parse(document.getElementById(matrix.dataset.images).textContent);
     const gallery = document.getElementById(matrix.dataset.gallery);
-    const title = gallery.querySelector("h4");
+    const title = gallery.querySelector(".title");
     const grid = [...matrix.tBodies[0].rows].map((row) => [...row.querySelectorAll("td")]);
     if (!grid.length) continue;
     let current = grid[0][0];
