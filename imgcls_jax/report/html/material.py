@@ -31,7 +31,7 @@ class Material:
     def split_name(self) -> str:
         """The split whose predictions are shown."""
         if self.asked == "none":
-            raise UserError("left out by --confusion none")
+            raise UserError("not wanted (--confusion none)")
         there = (name for name in ("test", "validation") if keep.path_of(self.run.workdir, name).exists())
         return self.asked or next(there, "test")
 

@@ -170,7 +170,7 @@ def test_without_predictions_by_wish(run):
     runs = page.record.read_all([run[0]])
     document = Document(page.page(runs, split="none"))
     missing = [e["text"] for e in document.elements if e["attributes"].get("class") == "missing"]
-    assert "Left out: left out by --confusion none" in missing
+    assert "Left out: not wanted (--confusion none)." in missing
     assert document.all("svg", within="run0-curves")
 
 

@@ -1,5 +1,6 @@
 """Charts, maps, and pictures within a budget."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -9,8 +10,11 @@ from PIL import Image
 from sklearn.decomposition import PCA
 
 from imgcls_jax import config as c
+from imgcls_jax.cli import report
+from imgcls_jax.errors import UserError
 from imgcls_jax.report.html import data, svg, training
 from imgcls_jax.report.html.pictures import Album
+from imgcls_jax.report.record import RunRecord
 
 
 def test_ticks_are_round_and_within():
@@ -62,6 +66,24 @@ def test_an_album_ends_where_its_bytes_do():
     assert album.is_full
     assert sum(map(len, [first, *filter(None, found)])) <= 9_000
     assert Album(9_000).add(Image.new("L", (8, 8))) is not None
+
+
+def test_recoveries_are_read_from_the_newest_checkpoint(tiny_config, tmp_path, monkeypatch):
+    class Checkpoints:
+        run = None
+
+        def newest_sound(self, read, tell):
+            return {"recoveries": 2, "recovered_in": 4}
+
+    monkeypatch.setattr(training.checkpoint, "of_run", lambda workdir: contextlib.nullcontext(Checkpoints()))
+    run = RunRecord("tiny", tmp_path, tiny_config(recover=c.Recover(factor=0.5)), [], None)
+    sentence = "went back 2 times, the last time in epoch 5: not finite; learning rate × 0.25"
+    assert training.recoveries(run) == [(4.5, sentence)]
+
+
+def test_the_page_is_a_page(tmp_path):
+    with pytest.raises(UserError, match=r"^--html x.pdf: the file is a page, so its name must end in .html$"):
+        report.main([str(tmp_path), "--html", "x.pdf"])
 
 
 def test_what_changes_in_a_training_is_marked(tiny_config):
