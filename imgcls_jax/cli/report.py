@@ -11,7 +11,7 @@ bootstrap 95 % interval, and McNemar's test. That takes the predictions that `im
 --html FILE writes one page in place of the folder (with --out: beside it), which needs no other file and no network:
 curves, figures with intervals, the confusion matrix with the images behind its cells, classes, top losses with maps of
 where the network looked, label candidates, duplicates, reliability, the data, and every setting with what differs
-between the runs. It is made of what the runs have kept; what is missing is said in its place.
+between the runs. It is made of what the runs have kept; what is missing is said.
 
 Examples:
   imgcls report runs/digits_cnn runs/short --out runs/report

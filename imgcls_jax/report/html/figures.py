@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import calibration, figures, per_class, scores, tasks
+from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.record.json_files import read_json
 from imgcls_jax.report import reliability
 from imgcls_jax.report.html import svg
@@ -26,19 +27,24 @@ def overall(run: Material) -> dict[str, Any]:
         found = tasks.rows(made.logits, made.labels, made.class_names, tuned)
         header = list(found[0])
         cells = [[f"{x:.4g}" if isinstance(x := row[name], float) else str(x) for name in header] for row in found]
-        return {"header": header, "rows": cells, "split": made.split, "images": len(made), "views": made.views}
+        return _figures(made, header, cells, intervals=False)
     document = run.figures
     rows = [
         [title, figures.shown(name, one["value"]), figures.interval(name, one["low"], one["high"])]
         for name, title in figures.TITLES.items()
         for one in [document["overall"][name]]
     ]
+    return _figures(made, ["figure", "value", "95 % interval"], rows, intervals=True)
+
+
+def _figures(made: Predictions, header: list[str], rows: list[list[str]], *, intervals: bool) -> dict[str, Any]:
     return {
-        "header": ["figure", "value", "95 % interval"],
+        "header": [name.replace("_", " ") for name in header],
         "rows": rows,
         "split": made.split,
         "images": len(made),
         "views": made.views,
+        "intervals": intervals,
     }
 
 

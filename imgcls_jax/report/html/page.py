@@ -79,12 +79,10 @@ def page(runs: Sequence[RunRecord], *, split: str | None = None) -> str:
     environment.filters["code"] = _code
     style, script = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     materials = [Material(run, split) for run in runs]
-    several = _several(materials) if len(runs) > 1 else []
-    about = [
-        {"label": run.run.label, "workdir": run.run.workdir, "id": f"run{number}", "headline": settings.headline(run),
-         "sections": _sections(run, f"run{number}", Album(_PICTURES // len(runs)))}
-        for number, run in enumerate(materials)
-    ]  # fmt: skip
+    several = []
+    if len(runs) > 1:
+        several.append(_section("comparison", "comparison", "Side by side", lambda: settings.comparison(materials)))
+    about = [_about(run, f"run{number}", Album(_PICTURES // len(runs))) for number, run in enumerate(materials)]
     made = [
         _section("settings", "settings", "All settings", lambda: settings.configs(runs)),
         _section("environment", "environment", "Environment", lambda: settings.environments(runs)),
@@ -122,8 +120,21 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _several(runs: Sequence[Material]) -> list[Section]:
-    return [_section("comparison", "comparison", "Side by side", lambda: settings.comparison(runs))]
+def _about(run: Material, prefix: str, album: Album) -> dict[str, Any]:
+    """What the page says of a run, and what it leaves out: titles by reason."""
+    sections = _sections(run, prefix, album)
+    missing: dict[str, list[str]] = {}
+    for section in sections:
+        if section.values is None:
+            missing.setdefault(section.missing, []).append(section.title)
+    return {
+        "label": run.run.label,
+        "workdir": run.run.workdir,
+        "id": prefix,
+        "headline": settings.headline(run),
+        "sections": [section for section in sections if section.values is not None],
+        "missing": [(titles, reason) for reason, titles in missing.items()],
+    }
 
 
 def _sections(run: Material, prefix: str, album: Album) -> list[Section]:
