@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 from imgcls_jax.data import Dataset, Split
 from imgcls_jax.data.dataset import load as load_data
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import classes, figures, tasks
+from imgcls_jax.evaluation import classes, figures
 from imgcls_jax.evaluation import predictions as keep
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.inference import restore
@@ -84,7 +84,3 @@ class Material:
     def images(self, rows: np.ndarray) -> list[UInt8[np.ndarray, "h w c"]]:
         """Read the canvases of some images of the predictions."""
         return list(self.split.read(rows)) if len(rows) else []
-
-    def need_classes(self) -> None:
-        """Raise UserError unless the run predicts one class per image."""
-        tasks.need_classes(self.run.config.loss.task, "this section")
