@@ -18,7 +18,7 @@ COMMANDS = {
     "calibrate": "fit how far a run's probabilities can be trusted",
     "export": "write a run as one file: ONNX, StableHLO, torch, safetensors",
     "verify": "run an exported file's golden images, and compare",
-    "report": "compare finished runs: curves, kernels, confusion matrices",
+    "report": "compare runs: curves, confusion matrices; or one HTML page",
     "doctor": "look for what is wrong with data, config and machine",
     "plan": "compile a config for hardware that is not here: memory, time",
     "preview": "show the augmented images that a config makes",

@@ -53,7 +53,7 @@ def sheet(explanations: Sequence[Explanation]) -> Image.Image:
         top = 2 * _GAP + LINE + row * height
         picture = Image.fromarray(np.broadcast_to(one.image, (*one.image.shape[:2], 3)).copy())
         drawn.paste(fitted(picture, _SIDE), (_GAP, top))
-        drawn.paste(_enlarged(one), (2 * _GAP + _SIDE, top))
+        drawn.paste(heated(one, _SIDE), (2 * _GAP + _SIDE, top))
         below = top + _SIDE + 3
         pictures.write(draw, (_GAP, below), f"{one.class_name}  {100 * one.probability:.1f} %", 2 * _SIDE)
         if one.path:
@@ -68,9 +68,9 @@ def sheet(explanations: Sequence[Explanation]) -> Image.Image:
     return drawn
 
 
-def _enlarged(one: Explanation) -> Image.Image:
-    """The map over the image at the size of the sheet; the map is smooth where the image shows its pixels."""
-    picture = fitted(Image.fromarray(np.broadcast_to(one.image, (*one.image.shape[:2], 3)).copy()), _SIDE)
+def heated(one: Explanation, side: int) -> Image.Image:
+    """Draw the map over the image, fitted into a square; the map is smooth where the image shows its pixels."""
+    picture = fitted(Image.fromarray(np.broadcast_to(one.image, (*one.image.shape[:2], 3)).copy()), side)
     heat = Image.fromarray(one.heat).resize(picture.size, Image.Resampling.BILINEAR)
     return overlay(np.asarray(picture), np.asarray(heat))
 

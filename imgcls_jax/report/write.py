@@ -13,6 +13,7 @@ from imgcls_jax.display.console import duration, percent
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import classes, figures, paired, tasks
 from imgcls_jax.evaluation import predictions as keep
+from imgcls_jax.evaluation.paired import Comparison
 from imgcls_jax.inference import restore
 from imgcls_jax.inference.classifier import Classifier
 from imgcls_jax.inference.restore import TrainedModel
@@ -62,26 +63,47 @@ def report(workdirs: Sequence[Path], out: Path, *, split: str | None = None) -> 
     return out / "report.md"
 
 
+def compared(
+    runs: Sequence[RunRecord], split: str | None = None
+) -> tuple[str, list[tuple[str, Comparison | UserError, int]]]:
+    """Compare each further run with the first one on the images that both have predicted.
+
+    Args:
+      runs: at least one.
+      split: "test" or "validation"; None: that of which the first run has predictions, the test split before the other.
+
+    Returns:
+      The split, and of each further run its label, what was found or why nothing (such as runs on other data), and the
+      number of images.
+    """
+    used = split or next(
+        (name for name in ("test", "validation") if keep.path_of(runs[0].workdir, name).exists()), "test"
+    )
+    found: list[tuple[str, Comparison | UserError, int]] = []
+    for other in runs[1:]:
+        try:
+            pair = [keep.load(keep.path_of(run.workdir, used)) for run in (runs[0], other)]
+            found.append((other.label, paired.compare(*pair), len(pair[0])))
+        except UserError as error:
+            found.append((other.label, error, 0))
+    return used, found
+
+
 def _differences(runs: Sequence[RunRecord], split: str | None) -> list[str]:
     """How each further run differs from the first one on the images that both have predicted; nothing for one run."""
     if len(runs) < 2:
         return []
-    used = split or next(
-        (name for name in ("test", "validation") if keep.path_of(runs[0].workdir, name).exists()), "test"
-    )
-    first = runs[0]
+    used, pairs = compared(runs, split)
+    first = runs[0].label
     text = [f"## Differences on the {used} images\n"]
-    for other in runs[1:]:
-        try:
-            pair = [keep.load(keep.path_of(run.workdir, used)) for run in (first, other)]
-            found = paired.compare(*pair)
-        except UserError as error:  # such as runs on other data
-            text.append(f"No difference between {first.label} and {other.label}: {error}\n")
+    for other, found, images in pairs:
+        if isinstance(found, UserError):
+            text.append(f"No difference between {first} and {other}: {found}\n")
             continue
         text += [
-            f"{other.label} minus {first.label}, {len(pair[0]):,} images:\n",
+            f"{other} minus {first}, {images:,} images:\n",
             tables.markdown(("figure", "difference", "95 % interval"), figures.differences(found)),
-            f"{found.only_second:,} images are right in {other.label} alone and {found.only_first:,} in {first.label} "
+            f"{found.only_second:,} images are right in {other} alone and {found.only_first:,} in {first} "
             f"alone: p = {found.p_value:.3g} by McNemar's exact test.\n",
         ]
     text.append(
