@@ -12,7 +12,7 @@ import numpy as np
 from imgcls_jax import config as c
 from imgcls_jax.data.decode import Decoded, UnreadableImageError, decode
 from imgcls_jax.data.examples import Examples, Progress, Splits, no_progress
-from imgcls_jax.data.sources import rows
+from imgcls_jax.data.sources import hf_dataset, rows
 from imgcls_jax.errors import UserError, short
 from imgcls_jax.evaluation import tasks
 
@@ -65,7 +65,8 @@ class Seen:
 
 
 def source_of(data: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> c.Source:
-    """Say what source reads some data: a folder of images, a table of files and labels, an .npz file, a tfds name.
+    """Say what source reads some data: a folder of images or of `datasets`, a table of files and labels, an
+    .npz file, a tfds name.
 
     Args:
       data: a path, or the name of a tfds set.
@@ -81,7 +82,7 @@ def source_of(data: str | os.PathLike[str], table: str | os.PathLike[str] | None
             raise UserError(f"{short(name)[1:-1]} is no folder: with a table of classes, give the folder of its images")
         return c.Table(os.path.abspath(os.path.expanduser(table)), folder=absolute)
     if os.path.isdir(path):
-        return c.Folder(absolute)
+        return c.HFDataset(absolute) if hf_dataset.is_saved(path) else c.Folder(absolute)
     if os.path.isfile(path):
         if path.suffix.lower() in rows.SUFFIXES:
             return c.Table(absolute)
