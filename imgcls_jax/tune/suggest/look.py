@@ -128,19 +128,25 @@ def look(
     """
     splits = source.open(arrays, on_progress)
     tasks.need_classes(tasks.of_labels(splits.train.labels), "a config that is chosen by looking at the images")
+    pixels = splits.train.pixels
+    if pixels is not None and (pixels.dtype != np.uint8 or pixels.shape[3] not in (1, 3)):
+        raise UserError(
+            f"{splits.title} holds {pixels.dtype} images of {pixels.shape[3]} channels, for which no config is chosen: "
+            "write one with data.canvas.channels and depth (docs/data.md)"
+        )
     sample = _sample(splits.train, on_progress)
     if not sample:
         raise UserError(f"not one of the sampled training images of {splits.title} can be read")
     heights, widths = zip(*(decoded.size for decoded in sample), strict=True)
-    pixels = [np.asarray(decoded.image, np.float64) / 255 for decoded in sample]
-    mean = np.mean([one.mean((0, 1)) for one in pixels], axis=0)
-    std = np.sqrt(np.mean([np.square(one - mean).mean((0, 1)) for one in pixels], axis=0))
+    colors = [np.asarray(decoded.image, np.float64) / 255 for decoded in sample]
+    mean = np.mean([one.mean((0, 1)) for one in colors], axis=0)
+    std = np.sqrt(np.mean([np.square(one - mean).mean((0, 1)) for one in colors], axis=0))
     return Seen(
         source=source,
         splits=splits,
         height=statistics.median(heights),
         width=statistics.median(widths),
-        is_gray=all((one == one[..., :1]).all() for one in pixels),
+        is_gray=all((one == one[..., :1]).all() for one in colors),
         mean=_rounded(mean),
         std=_rounded(std.clip(0.01)),
     )
