@@ -73,7 +73,7 @@ def _pixels(encoded: Encoded | Image.Image, canvas: Canvas, limits: Limits) -> U
 def _pages(image: Image.Image, canvas: Canvas, limits: Limits) -> Iterator[UInt[np.ndarray, "h w c"]]:
     """The channels of each page of a TIFF, or of the first frame; all pages together keep the limit on pixels."""
     shape, pixels, channels = None, 0, 0
-    is_stack = image.format == "TIFF" and getattr(image, "n_frames", 1) > 1
+    is_stack = _is_stack(image)
     for page in ImageSequence.Iterator(image) if is_stack else [image]:
         pixels += page.width * page.height
         if pixels > limits.pixels:
@@ -96,6 +96,18 @@ def _pages(image: Image.Image, canvas: Canvas, limits: Limits) -> Iterator[UInt[
         if channels > arrays.MOST_CHANNELS:
             raise UnreadableImageError(f"more than {arrays.MOST_CHANNELS} channels in its pages")
         yield found
+
+
+def _is_stack(image: Image.Image) -> bool:
+    """Whether a file is a TIFF of several pages; they are not counted, as there may be very many."""
+    if image.format != "TIFF":
+        return False
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    image.seek(0)
+    return True
 
 
 def _of_frame(image: Image.Image, channels: int | None) -> UInt[np.ndarray, "h w c"]:

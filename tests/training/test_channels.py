@@ -36,25 +36,27 @@ def settings(source: c.Source, **changes) -> c.Data:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feed", ["resident", "streamed"])
 def test_what_8_bits_lose_is_learned(feed, sensor, tiny_config, tmp_path):
     np.savez(tmp_path / "sensor.npz", **sensor)
     config = tiny_config(
         data=settings(c.Arrays(str(tmp_path / "sensor.npz")), feed=feed),
-        augment=(c.HorizontalFlip(), c.PadCrop(1)),
-        epochs=4,
+        augment=(c.HorizontalFlip(), c.PadCrop(1, mode="reflect")),
+        model=c.CNN(convs=(c.Conv(4, 3, padding=1, pool=2),), aggregate="flatten", head=c.Head()),
+        epochs=3,
         logging=c.Logging(tensorboard=False),
     )
     result = train(config, tmp_path / "run")
-    assert result["test"]["top1"] == 100
+    assert result["test"]["top1"] == 1
     assert (tmp_path / "run/mistakes.png").exists()
     if feed == "streamed":
         return
     model = Classifier.load(tmp_path / "run")
-    probabilities = model.logits(sensor["x_test"])
-    assert (probabilities.argmax(1) == sensor["y_test"]).all()
+    logits = model.logits(sensor["x_test"])
+    assert (logits.argmax(1) == sensor["y_test"]).all()
     np.save(tmp_path / "one.npy", sensor["x_test"][1])
-    np.testing.assert_array_equal(model.logits([tmp_path / "one.npy"]), probabilities[1:2])
+    np.testing.assert_allclose(model.logits([tmp_path / "one.npy"]), logits[1:2], rtol=1e-5)
     with pytest.raises(UserError, match="16 bits per channel, but exported files take uint8"):
         model.export(tmp_path / "model.onnx")
     shallow = dataclasses.replace(config.data, canvas=c.Canvas(8, 8, 5))
