@@ -38,6 +38,9 @@ class AutoAugment(c.Augmentation):
     ) -> Float[Array, "b h w c"]:
         return apply(images, each(draw_auto_augment, keys, self.policy, images.shape[1:3]))
 
+    def check(self, context: c.CheckContext) -> None:
+        _check(context)
+
 
 class RandAugment(c.Augmentation):
     """Apply random operations of equal strength to each image (Cubuk et al. 2019)."""
@@ -52,6 +55,9 @@ class RandAugment(c.Augmentation):
     ) -> Float[Array, "b h w c"]:
         return apply(images, each(draw_rand_augment, keys, self.num_ops, self.magnitude, images.shape[1:3]))
 
+    def check(self, context: c.CheckContext) -> None:
+        _check(context)
+
 
 class TrivialAugmentWide(c.Augmentation):
     """Apply one random operation of random strength to each image (Müller & Hutter 2021; torchvision's wide ranges)."""
@@ -60,6 +66,9 @@ class TrivialAugmentWide(c.Augmentation):
         self, keys: Key[Array, "b"], images: Float[Array, "b h w c"], batch: c.BatchInfo
     ) -> Float[Array, "b h w c"]:
         return apply(images, each(draw_trivial_augment, keys))
+
+    def check(self, context: c.CheckContext) -> None:
+        _check(context)
 
 
 class AugMix(c.Augmentation):
@@ -79,6 +88,14 @@ class AugMix(c.Augmentation):
     ) -> Float[Array, "b h w c"]:
         ranges = dict(severity=self.severity, width=self.width, depth=self.depth, alpha=self.alpha)
         return aug_mix(images, each(draw_aug_mix, keys, **ranges, size=images.shape[1:3]))
+
+    def check(self, context: c.CheckContext) -> None:
+        _check(context)
+
+
+def _check(context: c.CheckContext) -> None:
+    context.need_picture("changes colors")
+    context.need_levels("works on 256 levels of brightness")
 
 
 class Space(NamedTuple):

@@ -6,7 +6,9 @@ from imgcls_jax.config.data import Size
 from imgcls_jax.errors import UserError
 
 
-def check(policy: c.Policy, *, epochs: int, canvas: Size, image_size: Size, channels: int, sigmoid: bool) -> None:
+def check(
+    policy: c.Policy, *, epochs: int, canvas: Size, image_size: Size, channels: int, sigmoid: bool, depth: int = 8
+) -> None:
     """Refuse a policy that cannot run, or of which a part would silently do nothing.
 
     What would start after the last epoch is allowed, as a run may be cut short to try it out; it is said at the start.
@@ -16,8 +18,9 @@ def check(policy: c.Policy, *, epochs: int, canvas: Size, image_size: Size, chan
       epochs: of the run.
       canvas: height and width of the training canvas, pixels.
       image_size: height and width that enter the model, pixels.
-      channels: 1 or 3.
+      channels: of the images.
       sigmoid: whether the model has one output for two classes.
+      depth: bits per channel, 8 or 16.
 
     Raises:
       UserError: names the operation by its place in the policy, counted from 0.
@@ -39,7 +42,7 @@ def check(policy: c.Policy, *, epochs: int, canvas: Size, image_size: Size, chan
         for place, op in active.items():
             others = {name_of(other, active[other]): active[other] for other in active if other != place}
             with naming(place, op):
-                op.check(c.CheckContext(size, image_size, channels, epochs, others))
+                op.check(c.CheckContext(size, image_size, channels, epochs, others, depth))
             if isinstance(op, c.Crop):
                 size = image_size
         if size[0] < image_size[0] or size[1] < image_size[1]:

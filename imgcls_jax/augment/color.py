@@ -45,6 +45,8 @@ class ColorJitter(c.Augmentation):
     def check(self, context: c.CheckContext) -> None:
         if not (self.brightness or self.contrast or self.saturation or self.hue):
             raise UserError("changes nothing: brightness, contrast, saturation and hue are all 0")
+        if self.contrast or self.saturation or self.hue:
+            context.need_picture("changes contrast, saturation or hue")
         if context.channels == 1 and (self.saturation or self.hue):
             raise UserError("changes saturation or hue, which grayscale images (canvas.channels=1) do not have")
 
@@ -61,6 +63,7 @@ class Grayscale(c.Augmentation):
         return grayscale(images)
 
     def check(self, context: c.CheckContext) -> None:
+        context.need_picture("makes images gray")
         if context.channels == 1:
             raise UserError("changes nothing: the images are grayscale already (canvas.channels=1)")
 
@@ -78,6 +81,8 @@ def luma(image: Float[Array, "b h w c"]) -> Float[Array, "b h w 1"]:
     """Compute the grayscale image."""
     if image.shape[-1] == 1:
         return image
+    if image.shape[-1] != 3:  # of which nothing is made: see `ColorJitter.check`
+        return image.mean(-1, keepdims=True)
     return (LUMA[0] * image[..., 0] + LUMA[1] * image[..., 1] + LUMA[2] * image[..., 2])[..., None]
 
 
@@ -87,7 +92,8 @@ def mean_luma(image: Float[Array, "b h w c"]) -> Float[Array, "b 1 1 1"]:
     A matrix-vector product, because XLA's plain reduction runs twenty times slower on a CPU.
     """
     batch, height, width, channels = image.shape
-    weights = jnp.tile(jnp.asarray(LUMA if channels == 3 else (1.0,), image.dtype), height * width)
+    own = LUMA if channels == 3 else (1.0 / channels,) * channels
+    weights = jnp.tile(jnp.asarray(own, image.dtype), height * width)
     total = jnp.dot(image.reshape(batch, -1), weights, precision=jax.lax.Precision.HIGHEST)
     return (total / (height * width))[:, None, None, None]
 

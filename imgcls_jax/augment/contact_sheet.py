@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, UInt
 from PIL import Image, ImageDraw
 
 from imgcls_jax.augment.normalization import Channels, denormalize
@@ -19,7 +19,7 @@ _LABELS = 2
 
 
 def contact_sheet(
-    before: UInt8[np.ndarray, "n H W c"],
+    before: UInt[np.ndarray, "n H W c"],
     after: Float[np.ndarray, "draws n h w c"],
     labels: Int[np.ndarray, "n"],
     soft_labels: Float[np.ndarray, "draws n classes"],

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Float, Int, Key, UInt
 from pydantic import Field
 
 from imgcls_jax import config as c
 from imgcls_jax.augment.draws import below, each
-from imgcls_jax.augment.lazy_image import LazyImage
+from imgcls_jax.augment.lazy_image import LazyImage, to_unit
 from imgcls_jax.augment.windows import Window, draw_shapes
 from imgcls_jax.config.augment import Range, ShareRange
 from imgcls_jax.config.data import Size
@@ -116,7 +116,7 @@ def center_crop(lazy: LazyImage, size: Size) -> LazyImage:
     return lazy._replace(rows=lazy.rows.cut(top, size[0]), columns=lazy.columns.cut(left, size[1]))
 
 
-def center(image: UInt8[Array, "b H W c"], size: Size) -> Float[Array, "b h w c"]:
+def center(image: UInt[Array, "b H W c"], size: Size) -> Float[Array, "b h w c"]:
     """Cut out the center of each image, as float32 in [0, 1]; see `center_crop`.
 
     Raises:
@@ -124,7 +124,7 @@ def center(image: UInt8[Array, "b H W c"], size: Size) -> Float[Array, "b h w c"
     """
     top, left = _center_of(image.shape[1:3], size)
     stop = image.shape[0], top + size[0], left + size[1], image.shape[3]
-    return jax.lax.slice(image, (0, top, left, 0), stop).astype(jnp.float32) / 255
+    return to_unit(jax.lax.slice(image, (0, top, left, 0), stop), image.dtype)
 
 
 def _center_of(whole: Size, size: Size) -> tuple[int, int]:

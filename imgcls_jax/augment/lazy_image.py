@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt
 
 from imgcls_jax.augment.draws import coins
 from imgcls_jax.config.data import Size
@@ -63,14 +64,14 @@ class Side(NamedTuple):
 class LazyImage(NamedTuple):
     """A batch of images whose pixel (i, j) is made of the source's pixels in `rows[i]` and `columns[j]`."""
 
-    source: UInt8[Array, "b H W c"] | Float[Array, "b H W c"]
-    """uint8, or float32 in [0, 1]."""
+    source: UInt[Array, "b H W c"] | Float[Array, "b H W c"]
+    """uint8 or uint16, or float32 in [0, 1]."""
     rows: Side
     columns: Side
     """With weights if `rows` has weights."""
 
     @staticmethod
-    def of(images: UInt8[Array, "b h w c"] | Float[Array, "b h w c"]) -> "LazyImage":
+    def of(images: UInt[Array, "b h w c"] | Float[Array, "b h w c"]) -> "LazyImage":
         """Take whole images as they are."""
         batch, height, width = images.shape[:3]
         return LazyImage(images, Side.whole(batch, height), Side.whole(batch, width))
@@ -92,7 +93,7 @@ class LazyImage(NamedTuple):
     def pixels(self) -> Float[Array, "b h w c"]:
         """Compute the images, float32 in [0, 1]."""
         values = self._sums() if self.is_weighted else self._values()
-        return values.astype(jnp.float32) / 255 if self.source.dtype == jnp.uint8 else values
+        return to_unit(values, self.source.dtype)
 
     def change(
         self, function: Callable[[Key[Array, "b"], Float[Array, "b h w c"]], Array], keys: Key[Array, "b"], p: float = 1
@@ -116,7 +117,7 @@ class LazyImage(NamedTuple):
             changed = jnp.where(chosen, _checked(function(keys, images), images, same_size=True), images)
         return LazyImage.of(materialize(changed))
 
-    def _values(self) -> UInt8[Array, "b h w c"] | Float[Array, "b h w c"]:
+    def _values(self) -> UInt[Array, "b h w c"] | Float[Array, "b h w c"]:
         values, inside = look_up(self.source, self.rows.at[:, :, 0, None], self.columns.at[:, None, :, 0])
         return jnp.where(inside[..., None], values, 0)
 
@@ -133,16 +134,21 @@ class LazyImage(NamedTuple):
         return sum(weight[:, None, :, k, None] * take(pixels, before + at[:, None, :, k]) for k in range(at.shape[-1]))
 
 
+def to_unit(values: Shaped[Array, "*shape"], dtype: DTypeLike) -> Float[Array, "*shape"]:
+    """Scale what comes of pixels of `dtype` to float32 in [0, 1], black to white; floats are that already."""
+    return values.astype(jnp.float32) / jnp.iinfo(dtype).max if jnp.issubdtype(dtype, jnp.integer) else values
+
+
 def take(image: Shaped[Array, "b n *c"], positions: Int[Array, "b *k"]) -> Shaped[Array, "b ..."]:
     """Take each image's values [*k, *c] at its own positions, which must be in range."""
     return jax.vmap(lambda one, at: one.at[at].get(mode="promise_in_bounds"))(image, positions)
 
 
 def look_up(
-    image: UInt8[Array, "b H W c"] | Float[Array, "b H W c"],
+    image: UInt[Array, "b H W c"] | Float[Array, "b H W c"],
     rows: Int[Array, "b #h #w"],
     columns: Int[Array, "b #h #w"],
-) -> tuple[UInt8[Array, "b h w c"] | Float[Array, "b h w c"], Bool[Array, "b h w"]]:
+) -> tuple[UInt[Array, "b h w c"] | Float[Array, "b h w c"], Bool[Array, "b h w"]]:
     """Take each image's pixels at its positions, the nearest pixel where they lie outside.
 
     Returns:

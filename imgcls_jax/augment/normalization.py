@@ -1,7 +1,7 @@
 """From uint8 canvases to what the model sees: center crop and normalization; and back to pixels for display."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, UInt, UInt8
 
 from imgcls_jax.augment.crops import center
 from imgcls_jax.config.data import Size
@@ -22,7 +22,7 @@ def denormalize(image: Float[Array, "*b h w c"], mean: Channels, std: Channels) 
 
 
 def prepare_for_evaluation(
-    image: UInt8[Array, "b H W c"], *, image_size: Size, mean: Channels, std: Channels
+    image: UInt[Array, "b H W c"], *, image_size: Size, mean: Channels, std: Channels
 ) -> Float[Array, "b h w c"]:
     """Cut out the center of each canvas and normalize it, as for validation and test; nothing is random.
 

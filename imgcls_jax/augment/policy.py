@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt
 
 from imgcls_jax import config as c
 from imgcls_jax.augment.crops import center_crop
@@ -20,7 +20,7 @@ from imgcls_jax.xla.fence import materialize
 
 Label = Shaped[Array, "b *k"]
 Augment = Callable[
-    [Key[Array, ""], UInt8[Array, "b H W c"], Label, Float[Array, "b"], Int[Array, ""], Int[Array, "b"]],
+    [Key[Array, ""], UInt[Array, "b H W c"], Label, Float[Array, "b"], Int[Array, ""], Int[Array, "b"]],
     tuple[Float[Array, "b h w c"], Float[Array, "b classes"]],
 ]
 
@@ -79,7 +79,7 @@ def build(
       `augment(key, image, label, aspect, epoch, index)`, to be jitted by the caller, with
 
       - key: the step's random key,
-      - image: uint8 [b, H, W, c] canvases,
+      - image: uint8 or uint16 [b, H, W, c] canvases,
       - label: int32 [b]; or several labels (uint8) or numbers (float32) per image, [b, num_classes],
       - aspect: float32 [b], width / height of the original images,
       - epoch: int32 [], traced, so that the epochs of a phase share one program,
@@ -95,7 +95,7 @@ def build(
 
     def augment(
         key: Key[Array, ""],
-        image: UInt8[Array, "b H W c"],
+        image: UInt[Array, "b H W c"],
         label: Label,
         aspect: Float[Array, "b"],
         epoch: Int[Array, ""],

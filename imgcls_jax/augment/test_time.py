@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, UInt
 
 from imgcls_jax import config as c
 from imgcls_jax.augment.crops import center
+from imgcls_jax.augment.lazy_image import to_unit
 from imgcls_jax.augment.normalization import Channels, normalize, prepare_for_evaluation
 from imgcls_jax.config.data import Size
 from imgcls_jax.config.experiment import Views
@@ -18,7 +19,7 @@ from imgcls_jax.errors import UserError
 def build(
     config: c.Config, views: Views | None
 ) -> tuple[
-    Callable[[UInt8[Array, "b H W c"]], Array],
+    Callable[[UInt[Array, "b H W c"]], Array],
     Callable[[Float[Array, "views b k"]], Float[Array, "b k"]] | None,
 ]:
     """Build what an experiment's evaluation does before and after the model: `prepare` and `average`.
@@ -55,7 +56,7 @@ def check(data: c.Data, kind: Views | None) -> None:
 
 
 def stack_views(
-    image: UInt8[Array, "b H W c"], kind: Views, *, image_size: Size, mean: Channels, std: Channels
+    image: UInt[Array, "b H W c"], kind: Views, *, image_size: Size, mean: Channels, std: Channels
 ) -> Float[Array, "views b h w c"]:
     """Compute the normalized test-time views of each canvas.
 
@@ -104,7 +105,7 @@ def _shifts(image: Float[Array, "b h w c"]) -> list[Float[Array, "b h w c"]]:
     return [image, padded[:, 2:, 2:], padded[:, :-2, :-2]]
 
 
-def _five(image: UInt8[Array, "b H W c"], size: Size) -> list[Float[Array, "b h w c"]]:
+def _five(image: UInt[Array, "b H W c"], size: Size) -> list[Float[Array, "b h w c"]]:
     height, width = size
     corners = (
         image[:, :height, :width],
@@ -112,4 +113,4 @@ def _five(image: UInt8[Array, "b H W c"], size: Size) -> list[Float[Array, "b h 
         image[:, -height:, :width],
         image[:, -height:, -width:],
     )
-    return [corner.astype(jnp.float32) / 255 for corner in corners] + [center(image, size)]
+    return [to_unit(corner, image.dtype) for corner in corners] + [center(image, size)]

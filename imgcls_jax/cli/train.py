@@ -1,8 +1,9 @@
 """Train a classifier, evaluate it every epoch, and test the best epoch once: on your own images, or from a config.
 
 DATA is a folder of images (CLASS/…, or train/CLASS/… and val/CLASS/…), a table of files and classes (.csv, .tsv,
-.jsonl, .parquet), an .npz file of arrays, or the name of a tfds set. The config is chosen by looking at the images, and
-written with a reason for each choice to WORKDIR/config.py. With --config FILE.py, the file says everything.
+.jsonl, .parquet), an .npz file of arrays, a folder that `datasets` of Hugging Face saved, or the name of a tfds
+set. The config is chosen by looking at the images, and written with a reason for each choice to
+WORKDIR/config.py. With --config FILE.py, the file says everything.
 
 A used work directory is continued: an interrupted run goes on exactly where it stopped.
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` finds these, and a u
     from imgcls_jax.augment.mixing import MixupOrCutMix as MixupOrCutMix
     from imgcls_jax.data.sources.arrays import Arrays as Arrays
     from imgcls_jax.data.sources.folder import Folder as Folder
+    from imgcls_jax.data.sources.hf_dataset import HFDataset as HFDataset
     from imgcls_jax.data.sources.table import Table as Table
     from imgcls_jax.data.sources.tfds import TFDS as TFDS
     from imgcls_jax.evaluation.metrics import BalancedAccuracy as BalancedAccuracy

@@ -22,6 +22,7 @@ from pydantic import AfterValidator, Field
 
 from imgcls_jax.config.data import Size
 from imgcls_jax.config.registry import Component
+from imgcls_jax.errors import UserError
 
 Array = Any  # a jax.Array; JAX itself is imported when an operation runs
 
@@ -94,11 +95,27 @@ class CheckContext(NamedTuple):
     image_size: Size
     """Height and width that enter the model, pixels."""
     channels: int
-    """Channels of the images: 1 (grayscale) or 3 (RGB)."""
+    """Channels of the images: 1 (grayscale), 3 (RGB), or any other number to 16."""
     epochs: int
     """Epochs of the run."""
     others: Mapping[str, "Augmentation"]
     """The other operations that run in the same epochs, by their names in messages: "augment[1] (HorizontalFlip)"."""
+    depth: int = 8
+    """Bits per channel, 8 or 16."""
+
+    def need_picture(self, what: str) -> None:
+        """Refuse images that are not gray or RGB, for an operation that knows no others.
+
+        Raises:
+          UserError: they are of another kind; `what` is what the operation needs, such as "changes colors".
+        """
+        if self.channels not in (1, 3):
+            raise UserError(f"{what}, which is for gray and RGB images, not for canvas.channels={self.channels}")
+
+    def need_levels(self, what: str) -> None:
+        """Refuse images whose channels are not of 8 bits, for an operation that works on 256 levels."""
+        if self.depth != 8:
+            raise UserError(f"{what}, which would lose the 16 bits of canvas.depth={self.depth}")
 
 
 # ---- operations -----------------------------------------------------------------------------------------------------

@@ -96,14 +96,14 @@ class Source(Component, root=True):
 
 @settings
 class Canvas:
-    """The fixed uint8 image into which the host decodes and resizes every image, once, without randomness."""
+    """The fixed image, uint8 or uint16, that the host makes of each image: decoded and resized, without randomness."""
 
     height: Pixels
     """Height, pixels."""
     width: Pixels
     """Width, pixels."""
-    channels: Literal[1, 3] = 3
-    """1: grayscale (ITU-R 601 luma); 3: RGB."""
+    channels: Annotated[int, Field(ge=1, le=16)] = 3
+    """1: grayscale (ITU-R 601 luma); 3: RGB; other numbers: those of arrays and TIFF stacks (docs/data.md)."""
     fit: Literal["crop", "stretch", "pad"] = "crop"
     """How an image of another shape fits: "crop" resizes until it covers the canvas and cuts the center out
     (torchvision's Resize(short side) + CenterCrop), "stretch" ignores its aspect ratio, "pad" resizes until it
@@ -120,6 +120,28 @@ class Canvas:
     at a time. A JPEG decoded at a reduced size counts with that, unless it is progressive."""
     max_file_mib: Annotated[float, Field(gt=0, le=2**20)] = 2048.0
     """Largest image file that is read, MiB; a larger one counts as unreadable."""
+    depth: Literal[8, 16] = 8
+    """Bits per channel that are kept: 16 for microscopes, scanners and satellites (docs/data.md)."""
+
+    @property
+    def white(self) -> int:
+        """The greatest value of a pixel."""
+        return 2**self.depth - 1
+
+    @property
+    def dtype(self) -> str:
+        """Type of a pixel, as numpy calls it."""
+        return f"uint{self.depth}"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one canvas."""
+        return self.height * self.width * self.channels * self.depth // 8
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is what image files usually hold: gray or RGB, of 8 bits."""
+        return self.channels in (1, 3) and self.depth == 8
 
 
 @settings

@@ -20,7 +20,8 @@ from typing import TypeVar
 import numpy as np
 import PIL
 from filelock import FileLock
-from jaxtyping import Float32, Int64, UInt8, UInt64
+from jaxtyping import Float32, Int64, UInt, UInt64
+from numpy.typing import DTypeLike
 
 from imgcls_jax.config.data import Canvas
 from imgcls_jax.data.canvas import content_aspect, limits
@@ -35,10 +36,10 @@ VERSION = 3
 """Version of the entries' contents. Raise it with every change of decode.py, canvas.py or storage.py that changes a
 pixel, so that older entries are not used."""
 
-Read = Callable[[Int64[np.ndarray, " b"]], UInt8[np.ndarray, "b h w c"]]
+Read = Callable[[Int64[np.ndarray, " b"]], UInt[np.ndarray, "b h w c"]]
 """Returns the canvases of these indices."""
 
-_Stored = UInt8[np.ndarray, "n h w c"] | EncodedCanvases | None
+_Stored = UInt[np.ndarray, "n h w c"] | EncodedCanvases | None
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -57,7 +58,7 @@ class Canvases:
     """Hash of each encoded image, wherever it lies: of a file's bytes, or of an array's pixels."""
     bad: dict[int, str]
     """Index of each unreadable example, and the reason."""
-    stored: UInt8[np.ndarray, "n h w c"] | None
+    stored: UInt[np.ndarray, "n h w c"] | None
     """All canvases as one array, in memory or in a memory-mapped file; None where they are encoded or not stored."""
     storage: str
     """How they are stored, in words."""
@@ -92,17 +93,18 @@ def make_canvases(
       UserError: the folder cannot be written.
     """
     shape = (len(examples), canvas.height, canvas.width, canvas.channels)
-    if examples.pixels is not None and examples.pixels.shape == shape:
+    if examples.pixels is not None and examples.pixels.shape == shape and examples.pixels.dtype == canvas.dtype:
         return _of_array(examples.pixels, canvas)
     if limit == 0:
         return _decoding_examples(examples, canvas, workers, *_decode_all(examples, canvas, workers, on_progress, None))
 
-    encoding = "raw" if int(np.prod(shape)) <= limit else encoding
+    # WebP and JPEG know no other channels and depths.
+    encoding = "raw" if len(examples) * canvas.nbytes <= limit else encoding if canvas.is_picture else "none"
     entry = folder / f"{examples.name}-{_key(examples, canvas, encoding)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{entry}.lock"):
-            if not _is_sound(entry, shape, limit) or _readable_again(entry, examples, canvas):
+            if not _is_sound(entry, shape, canvas.dtype, limit) or _readable_again(entry, examples, canvas):
                 _make(entry, examples, canvas, workers, on_progress, encoding, limit)
     except OSError as error:
         raise UserError(
@@ -125,27 +127,27 @@ def threads(workers: int) -> int:
     return workers or usable_cores()
 
 
-def _of_array(pixels: UInt8[np.ndarray, "n h w c"], canvas: Canvas) -> Canvases:
+def _of_array(pixels: UInt[np.ndarray, "n h w c"], canvas: Canvas) -> Canvases:
     n, height, width, _ = pixels.shape
     aspect = np.full(n, content_aspect((height, width), canvas), np.float32)
     content = np.array([_hash(one) for one in pixels], np.uint64)
     return Canvases(lambda indices: _take(pixels, indices), aspect, content, {}, pixels, "in memory")
 
 
-def _take(images: UInt8[np.ndarray, "n h w c"], indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
+def _take(images: UInt[np.ndarray, "n h w c"], indices: Int64[np.ndarray, " b"]) -> UInt[np.ndarray, "b h w c"]:
     if len(indices) and not 0 <= indices.min() <= indices.max() < len(images):
         raise IndexError(f"there are {len(images)} canvases")
-    out = _aligned((len(indices), *images.shape[1:]))
+    out = _aligned((len(indices), *images.shape[1:]), images.dtype)
     # np.take, unlike images[indices], lets other threads run while it copies; in its mode "raise" it copies twice.
     return np.take(images, indices, axis=0, out=out, mode="clip")
 
 
-def _aligned(shape: tuple[int, ...]) -> UInt8[np.ndarray, "b h w c"]:
+def _aligned(shape: tuple[int, ...], dtype: DTypeLike) -> UInt[np.ndarray, "b h w c"]:
     """Make an uninitialized array at a multiple of 64 bytes, which JAX's CPU device uses without a copy of its own."""
-    size = int(np.prod(shape))
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     memory = np.empty(size + 63, np.uint8)
     start = -memory.ctypes.data % 64
-    return memory[start : start + size].reshape(shape)
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _decoding(
@@ -157,15 +159,15 @@ def _decoding(
     """Make a function that decodes what `source` gives of the indices; `mistake` words an unreadable image."""
     pool = ThreadPoolExecutor(threads(workers), thread_name_prefix="decode")
 
-    def one(index: int, encoded: Encoded) -> UInt8[np.ndarray, "h w c"]:
+    def one(index: int, encoded: Encoded) -> UInt[np.ndarray, "h w c"]:
         try:
             return read_canvas(encoded, canvas)[0]
         except UnreadableImageError as error:
             raise UserError(mistake(index, error)) from error
 
-    def read(indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
+    def read(indices: Int64[np.ndarray, " b"]) -> UInt[np.ndarray, "b h w c"]:
         chosen = indices.tolist()
-        out = _aligned((len(chosen), canvas.height, canvas.width, canvas.channels))
+        out = _aligned((len(chosen), canvas.height, canvas.width, canvas.channels), canvas.dtype)
         for row, pixels in enumerate(pool.map(one, chosen, source(chosen))):
             out[row] = pixels
         return out
@@ -216,7 +218,7 @@ def _make(
     partial.mkdir()
     try:
         shape = (len(examples), canvas.height, canvas.width, canvas.channels)
-        writer = None if encoding == "none" else CanvasWriter(partial, shape, encoding, limit)
+        writer = None if encoding == "none" else CanvasWriter(partial, shape, encoding, limit, canvas.dtype)
         with writer or contextlib.nullcontext():
             aspect, content, bad = _decode_all(examples, canvas, workers, on_progress, writer)
             if writer:
@@ -242,9 +244,10 @@ def _decode_all(
     """Decode all images in order, the canvases going to `writer`; return the aspects, the hashes of the encoded images
     and the unreadable examples."""
     n = len(examples)
-    size = canvas.height * canvas.width * canvas.channels
-    step = min(64, max(1, 2**23 // size))  # Images per task: enough to pay for its overhead, not too much memory.
-    black = np.zeros((canvas.height, canvas.width, canvas.channels), np.uint8)
+    step = min(
+        64, max(1, 2**23 // canvas.nbytes)
+    )  # Images per task: enough to pay for its overhead, not too much memory.
+    black = np.zeros((canvas.height, canvas.width, canvas.channels), canvas.dtype)
     aspect, content = np.ones(n, np.float32), np.zeros(n, np.uint64)
     bad: dict[int, str] = {}
 
@@ -281,7 +284,8 @@ def _hash(encoded: bytes | np.ndarray) -> int:
     """Compute 64 bits that identify a readable image: the BLAKE2b of its bytes, or of its shape and pixels."""
     total = hashlib.blake2b(digest_size=8)
     if isinstance(encoded, np.ndarray):
-        total.update(repr(encoded.shape).encode())
+        depth = () if encoded.dtype == np.uint8 else (encoded.dtype.str,)
+        total.update(repr((*encoded.shape, *depth)).encode())
         total.update(np.ascontiguousarray(encoded).data)
     else:
         total.update(encoded)
@@ -301,7 +305,7 @@ def in_order(
         yield pending.popleft().result()
 
 
-def _is_sound(entry: Path, shape: tuple[int, ...], limit: int) -> bool:
+def _is_sound(entry: Path, shape: tuple[int, ...], dtype: str, limit: int) -> bool:
     """Return whether an entry is there and undamaged, and holds canvases if that takes at most `limit` bytes."""
     try:
         notes = json.loads((entry / "record.json").read_text())
@@ -309,7 +313,7 @@ def _is_sound(entry: Path, shape: tuple[int, ...], limit: int) -> bool:
         return (
             isinstance(notes["bad"], list)
             and np.load(entry / "aspect.npy").shape == np.load(entry / "content.npy").shape == shape[:1]
-            and _is_whole(stored, shape)
+            and _is_whole(stored, shape, dtype)
             and _sample(stored) == notes["sample"]
             and (notes["more_than"] is None or limit <= notes["more_than"])
         )
@@ -326,10 +330,10 @@ def _readable_again(entry: Path, examples: Examples, canvas: Canvas) -> bool:
     return False
 
 
-def _is_whole(stored: _Stored, shape: tuple[int, ...]) -> bool:
+def _is_whole(stored: _Stored, shape: tuple[int, ...], dtype: str) -> bool:
     if isinstance(stored, EncodedCanvases):
         return len(stored) == shape[0]
-    return stored is None or stored.shape == shape
+    return stored is None or (stored.shape == shape and stored.dtype == dtype)
 
 
 def _sample(stored: _Stored) -> int | None:

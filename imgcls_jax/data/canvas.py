@@ -1,12 +1,13 @@
-"""Fit an image into a uint8 canvas of fixed size."""
+"""Fit an image into a canvas of fixed size, uint8 or uint16."""
 
 import functools
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from PIL import Image
 
 from imgcls_jax.config.data import Canvas
+from imgcls_jax.data import stacks
 from imgcls_jax.data.decode import Decoded, Limits, Size, UnreadableImageError, decode
 from imgcls_jax.data.examples import Encoded
 
@@ -21,7 +22,7 @@ _MAX_RESIZED_PIXELS = 2**27
 """Largest resized image before its center is cut out; only a needle-shaped image exceeds it."""
 
 
-def read(encoded: Encoded | Image.Image, canvas: Canvas) -> tuple[UInt8[np.ndarray, "h w c"], float]:
+def read(encoded: Encoded | Image.Image, canvas: Canvas) -> tuple[UInt[np.ndarray, "h w c"], float]:
     """Decode an image and fit it into a canvas; return the canvas and the aspect of its content (`content_aspect`).
 
     The image is resized with Pillow's antialiased filter: "crop" equals torchvision's Resize (of the side that is short
@@ -31,9 +32,14 @@ def read(encoded: Encoded | Image.Image, canvas: Canvas) -> tuple[UInt8[np.ndarr
     Raises:
       UnreadableImageError: the image cannot be used; the message is the reason.
     """
+    if not canvas.is_picture:
+        pixels = stacks.read(encoded, canvas, limits(canvas))
+        size = pixels.shape[0], pixels.shape[1]
+        return _fit_channels(pixels, canvas), content_aspect(size, canvas)
     needed = functools.partial(resized_size, canvas=canvas) if canvas.jpeg_decoding == "reduced" else None
     decoded = decode(encoded, canvas.channels, needed, limits(canvas))
-    return _fit(decoded, canvas), content_aspect(decoded.size, canvas)
+    pixels = np.asarray(_fit(decoded, canvas)).reshape(canvas.height, canvas.width, canvas.channels)
+    return pixels, content_aspect(decoded.size, canvas)
 
 
 def limits(canvas: Canvas) -> Limits:
@@ -41,7 +47,21 @@ def limits(canvas: Canvas) -> Limits:
     return Limits(int(canvas.max_megapixels * 1e6), int(canvas.max_file_mib * 2**20))
 
 
-def _fit(decoded: Decoded, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:
+def _fit_channels(pixels: UInt[np.ndarray, "H W c"], canvas: Canvas) -> UInt[np.ndarray, "h w c"]:
+    """Fit each channel by itself, as Pillow does; 16 bits in floating point, which holds them exactly."""
+    if pixels.shape[:2] == (canvas.height, canvas.width):
+        return pixels
+    fitted = np.empty((canvas.height, canvas.width, canvas.channels), canvas.dtype)
+    for channel in range(canvas.channels):
+        one = pixels[..., channel]
+        image = Image.fromarray(np.ascontiguousarray(one if canvas.depth == 8 else one.astype(np.float32)))
+        values = np.asarray(_fit(Decoded(image, pixels.shape[:2], (0, 0, *image.size)), canvas))
+        # Bicubic and Lanczos filters overshoot.
+        fitted[..., channel] = values if canvas.depth == 8 else np.rint(values).clip(0, canvas.white)
+    return fitted
+
+
+def _fit(decoded: Decoded, canvas: Canvas) -> Image.Image:
     height, width = canvas.height, canvas.width
     fitted = _resize(decoded, canvas)
     if canvas.fit == "crop":
@@ -49,7 +69,7 @@ def _fit(decoded: Decoded, canvas: Canvas) -> UInt8[np.ndarray, "h w c"]:
     elif canvas.fit == "pad":
         inner, fitted = fitted, Image.new(fitted.mode, (width, height))
         fitted.paste(inner, (round((width - inner.width) * 0.5), round((height - inner.height) * 0.5)))
-    return np.asarray(fitted).reshape(height, width, canvas.channels)
+    return fitted
 
 
 def resized_size(size: Size, canvas: Canvas) -> Size:

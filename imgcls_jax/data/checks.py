@@ -19,6 +19,13 @@ def check(data: c.Data) -> None:
             continue
         if canvas.channels != channels:
             raise UserError(f"data.{name} has {canvas.channels} channel(s) and data.canvas has {channels}")
+        if canvas.depth != data.canvas.depth:
+            raise UserError(f"data.{name} has {canvas.depth} bits per channel and data.canvas has {data.canvas.depth}")
+        if not canvas.is_picture and canvas.jpeg_decoding == "reduced":
+            raise UserError(
+                f'data.{name}.jpeg_decoding = "reduced" is for gray and RGB images of 8 bits: leave it out, with '
+                f"channels={canvas.channels} and depth={canvas.depth}"
+            )
         height, width = data.image_size
         if height > canvas.height or width > canvas.width:
             raise UserError(

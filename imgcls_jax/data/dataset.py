@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64, UInt8, UInt64
+from jaxtyping import Float32, Int32, Int64, UInt, UInt64
 
 from imgcls_jax.config.data import Canvas, Data, Source
 from imgcls_jax.data import groups
@@ -59,7 +59,7 @@ class Split:
     @property
     def nbytes(self) -> int:
         """Bytes of all canvases together."""
-        return len(self) * self.canvas.height * self.canvas.width * self.canvas.channels
+        return len(self) * self.canvas.nbytes
 
     @property
     def storage(self) -> str:
@@ -72,12 +72,12 @@ class Split:
             return (self.labels >= (1 if self.labels.dtype == np.uint8 else -np.inf)).sum(0)
         return np.bincount(self.labels, minlength=num_classes)
 
-    def read(self, indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
+    def read(self, indices: Int64[np.ndarray, " b"]) -> UInt[np.ndarray, "b h w c"]:
         """Return the canvases of these examples, 0 … len − 1, in any order and number. Thread-safe."""
         indices = np.asarray(indices)
         return self._canvases.read(indices if self._rows is None else self._rows[indices])
 
-    def read_all(self) -> UInt8[np.ndarray, "n h w c"]:
+    def read_all(self) -> UInt[np.ndarray, "n h w c"]:
         """Return all canvases, read-only; not copied where they are cached as they are and none is held out."""
         if self._rows is None and self._canvases.stored is not None:
             return self._canvases.stored
@@ -151,6 +151,7 @@ def load(
     shared: dict[str, Canvases] = {}
     for name, (examples, rows) in parts.items():
         canvas = config.canvas if name == "train" else eval_canvas
+        _refuse_other_pixels(examples, canvas, source.title)
         own = rows
         # Held-out examples share the cache of the split that they are taken from, whatever the share and its seed,
         # unless their canvas is a different one.
@@ -276,6 +277,17 @@ def _validation_notes(validation: Split | None) -> list[str]:
         f"only {count} validation images: each is {100 / count:.1f} % of the accuracy, whose standard error is up to "
         f"{50 / count**0.5:.0f} %, so that small differences between epochs or runs say nothing"
     ]
+
+
+def _refuse_other_pixels(examples: Examples, canvas: Canvas, title: str) -> None:
+    """Refuse arrays of other channels, and to reduce 16 bits to 8, as sensors seldom use the whole range."""
+    if examples.pixels is None:
+        return
+    where, channels = f"the {examples.name} images of {title}", examples.pixels.shape[3]
+    if channels != canvas.channels and (not canvas.is_picture or channels not in (1, 3)):
+        raise UserError(f"{where} have {channels} channels, but data.canvas.channels is {canvas.channels}")
+    if examples.pixels.dtype == np.uint16 and canvas.depth == 8:
+        raise UserError(f"{where} are uint16, but data.canvas.depth is 8: set it to 16, or scale the images to uint8")
 
 
 def _list_bad(workdir: Path, bad: list[BadImage]) -> None:

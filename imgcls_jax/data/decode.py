@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import UInt, UInt16
 from PIL import ExifTags, Image, ImageOps
 
 from imgcls_jax.config.data import Size
-from imgcls_jax.data import image_formats
+from imgcls_jax.data import arrays, image_formats
 from imgcls_jax.data.examples import Encoded
 from imgcls_jax.data.files import read_regular
 
@@ -21,7 +22,8 @@ _TURNED, _FROM_LEFT, _FROM_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 # TIFF tags that Pillow leaves to us beyond 8 bits, and values of them.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED = 0, 1
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of gray images of more than 8 bits."""
 
 
 class Decoded(NamedTuple):
@@ -66,7 +68,7 @@ def decode(
     - CMYK becomes RGB by Pillow's formula without color profiles; palettes are looked up.
 
     Args:
-      encoded: a file, the bytes of a file, uint8 pixels, or an image of Pillow's, which stays as it is.
+      encoded: a file, the bytes of a file, uint8 or uint16 pixels, or an image of Pillow's, which stays as it is.
       channels: 1: grayscale (ITU-R 601 luma); 3: RGB.
       needed: returns the size that is needed, given the full size of the upright image. A JPEG is then decoded at 1/2,
         1/4 or 1/8 of its size if neither side becomes smaller than that: libjpeg computes fewer pixels from each
@@ -77,15 +79,17 @@ def decode(
       UnreadableImageError: the image cannot be used, whatever is wrong with it; the message is the reason.
     """
     if isinstance(encoded, np.ndarray):
-        return _whole(_convert(Image.fromarray(encoded[..., 0] if encoded.shape[2:] == (1,) else encoded), channels))
+        return _whole(convert(_of_array(encoded), channels))
     try:
         if isinstance(encoded, Image.Image):
-            return _whole(_convert(_upright_copy(encoded), channels))
+            return _whole(convert(_upright_copy(encoded), channels))
         content = contents(encoded, limits)
         if not content:
             raise UnreadableImageError("the file is empty (0 bytes)")
         if len(content) > limits.file_bytes:
             raise UnreadableImageError(f"{len(content):,} bytes exceed the {limits.file_bytes:,} of data.canvas")
+        if arrays.is_array(content):
+            return _whole(convert(_of_array(array(content, limits)), channels))
         return _decode_any(content, channels, needed, limits)
     except UnreadableImageError:
         raise
@@ -93,6 +97,27 @@ def decode(
         raise UnreadableImageError(str(error)) from None
     except Exception as error:  # Pillow's plugins raise SyntaxError, struct.error, EOFError … on damaged files.
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
+
+
+def array(content: bytes, limits: Limits) -> UInt[np.ndarray, "h w c"]:
+    """Read the bytes of an .npy file as pixels of 8 or 16 bits.
+
+    Raises:
+      UnreadableImageError: it is damaged, too large, or not an image; the message is the reason.
+    """
+    try:
+        return arrays.read(content, limits.pixels)
+    except arrays.NoImageError as error:
+        raise UnreadableImageError(str(error)) from None
+
+
+def _of_array(pixels: np.ndarray) -> Image.Image:
+    """Make a gray or RGB image of 8 bits, or one with opacity."""
+    shape = (*pixels.shape, 1)[2]
+    if shape not in (1, 3, 4):
+        raise UnreadableImageError(f"{shape} channels, which are neither gray nor RGB: set data.canvas.channels")
+    eight = arrays.scaled(pixels, 255)
+    return Image.fromarray(eight[..., 0] if eight.shape[2:] == (1,) else eight)
 
 
 def contents(encoded: bytes | Path, limits: Limits) -> bytes:
@@ -140,8 +165,8 @@ def _decode_bytes(content: bytes, channels: int, needed: Callable[[Size], Size] 
             )
         with image_formats.large(image, limits.pixels):
             image.load()
-            _turn_upright(image)
-            converted = _convert(image, channels)
+            turn_upright(image)
+            converted = convert(image, channels)
             return Decoded(converted, *shown) if shown else _whole(converted)
 
 
@@ -159,6 +184,8 @@ def original_size(encoded: Encoded) -> Size:
             with contextlib.suppress(Exception):
                 return _header_size(_content(encoded, Limits().file_bytes, _HEAD))
             encoded = _content(encoded, Limits().file_bytes)
+        if arrays.is_array(encoded):
+            return arrays.size(encoded)
         try:
             return _header_size(encoded)
         except Exception:
@@ -168,6 +195,8 @@ def original_size(encoded: Encoded) -> Size:
             return _header_size(sound)
     except UnreadableImageError:
         raise
+    except arrays.NoImageError as error:
+        raise UnreadableImageError(str(error)) from None
     except Exception as error:
         raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
 
@@ -211,7 +240,8 @@ def _upright(size: Size, orientation: int) -> Size:
     return size[::-1] if orientation in _TURNED else size
 
 
-def _turn_upright(image: Image.Image) -> None:
+def turn_upright(image: Image.Image) -> None:
+    """Apply the EXIF orientation of an image."""
     # Damaged EXIF data is no reason to lose an image whose pixels are fine.
     with contextlib.suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
@@ -225,11 +255,16 @@ def _upright_copy(image: Image.Image) -> Image.Image:
         return image.copy()
 
 
-def _convert(image: Image.Image, channels: int) -> Image.Image:
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """Convert an image to gray (1 channel) or RGB (3) of 8 bits; see `decode`.
+
+    Raises:
+      UnreadableImageError: the range of its pixels is unknown.
+    """
     mode = {1: "L", 3: "RGB"}[channels]
     if image.mode == mode and "transparency" not in image.info:
         return image
-    if image.mode in _SIXTEEN_BIT or image.mode == "I":
+    if image.mode in SIXTEEN_BIT or image.mode == "I":
         image = _from_sixteen_bits(image)
     elif image.mode == "F":
         raise UnreadableImageError("floating-point pixels, whose range is unknown; store the image with 8 or 16 bits")
@@ -240,7 +275,17 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
 
 
 def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    """Return grayscale of 12 or 16 bits with 8, black to white; of other depths the range is unknown."""
+    """Return grayscale of 12 or 16 bits with 8, black to white."""
+    values, white = sixteen_bits(image)
+    return Image.fromarray(arrays.scaled(values, 255, white))
+
+
+def sixteen_bits(image: Image.Image) -> tuple[UInt16[np.ndarray, "h w"], int]:
+    """Return the values of grayscale of 12 or 16 bits, from black as 0, and that of white.
+
+    Raises:
+      UnreadableImageError: it has another depth, whose range is unknown.
+    """
     tags = getattr(image, "tag_v2", None) or {}
     bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
     if bits not in (12, 16):
@@ -250,5 +295,4 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     values, white = np.asarray(image).astype(np.int64), 2**bits - 1
     if values.size and (values.min() < 0 or values.max() > white):
         raise UnreadableImageError("32-bit pixels, whose range is unknown; store the image with 8 or 16 bits")
-    scaled = (values * 255 + white // 2) // white
-    return Image.fromarray((255 - scaled if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else scaled).astype(np.uint8))
+    return (white - values if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else values).astype(np.uint16), white

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer, UInt8
+from jaxtyping import Float32, Int32, Integer, UInt, UInt8
 
 from imgcls_jax.data.files import ImageFile, described, read_regular
 from imgcls_jax.errors import UserError, did_you_mean
 
 Encoded = Path | bytes | np.ndarray
-"""An image as its source holds it: a file, the bytes of a file, or uint8 pixels [h, w] or [h, w, c]."""
+"""An image as its source holds it: a file, the bytes of a file, or uint8 or uint16 pixels [h, w] or [h, w, c]."""
 
 Labels = Int32[np.ndarray, " n"] | UInt8[np.ndarray, "n k"] | Float32[np.ndarray, "n k"]
 """A class per example, 0 … classes − 1; or 1 for each of k labels that it has and 0 for the others; or k numbers."""
@@ -56,7 +56,7 @@ class Examples:
     """Gives a text that changes when the encoded images change: the key of the canvas cache."""
     read: Callable[[Sequence[int]], list[Encoded]]
     """Gives the encoded images of these indices. Called by several threads at once."""
-    pixels: UInt8[np.ndarray, "n h w c"] | None = None
+    pixels: UInt[np.ndarray, "n h w c"] | None = None
     """The images themselves where the source holds them in memory in one shape."""
     groups: Sequence[str] | None = None
     """What each image has in common with others, such as its patient: no group is divided among held-out splits. None:
@@ -109,7 +109,7 @@ class Examples:
 
         Args:
           name: "train", "validation" or "test".
-          pairs: images, each as a path, the bytes of a file, or uint8 pixels [h, w], [h, w, 1] or [h, w, 3], with the
+          pairs: images, each as a path, the bytes of a file, or uint8 or uint16 pixels [h, w] or [h, w, c], with the
             name of its class or its number.
           class_names: the name of each class, by number.
           title: how messages call the source.
@@ -273,9 +273,9 @@ def _encoded(image: Any, where: str) -> Encoded:
         return image
     if not isinstance(image, np.ndarray):
         raise UserError(f"{where} must be a path, the bytes of an image file, or an array, not {type(image).__name__}")
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or not 0 < (*image.shape, 1)[2] <= 16:
         raise UserError(
-            f"{where} must be a uint8 array of the shape [h, w], [h, w, 1] or [h, w, 3], not {image.dtype} "
+            f"{where} must be a uint8 or uint16 array of the shape [h, w] or [h, w, 1 to 16], not {image.dtype} "
             f"{list(image.shape)}"
         )
     return image
@@ -286,7 +286,8 @@ def _fingerprint(image: Encoded) -> str:
         return f"{image.absolute()} {described(image).version}"
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()
-    return f"{image.shape} {hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()}"
+    depth = "" if image.dtype == np.uint8 else f"{image.dtype.str} "
+    return f"{depth}{image.shape} {hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()}"
 
 
 def _heads(paths: Sequence[Path]) -> list[str]:
@@ -301,9 +302,9 @@ def _heads(paths: Sequence[Path]) -> list[str]:
     return found
 
 
-def _stacked(images: Sequence[Encoded]) -> UInt8[np.ndarray, "n h w c"] | None:
+def _stacked(images: Sequence[Encoded]) -> UInt[np.ndarray, "n h w c"] | None:
     arrays = [image for image in images if isinstance(image, np.ndarray)]
-    if not arrays or len(arrays) < len(images) or len({array.shape for array in arrays}) > 1:
+    if not arrays or len(arrays) < len(images) or len({(array.shape, array.dtype) for array in arrays}) > 1:
         return None
     stacked = np.stack(arrays)
     return stacked if stacked.ndim == 4 else stacked[..., None]

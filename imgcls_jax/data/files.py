@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from imgcls_jax.data import arrays
 from imgcls_jax.data.image_formats import SUFFIXES
 
 # What operating systems and storage leave in folders: copies, thumbnails and deleted files.
@@ -74,7 +75,8 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Return whether a file of this name is taken for an image: by its suffix, unless it is hidden."""
-    return not is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES
+    suffix = os.path.splitext(name)[1].lower()
+    return not is_hidden(name) and (suffix in SUFFIXES or suffix == arrays.SUFFIX)
 
 
 def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:

@@ -15,7 +15,7 @@ def channel_statistics(split: Split) -> tuple[Float64[np.ndarray, " c"], Float64
     """
     canvas = split.canvas
     pixels_per_image = canvas.height * canvas.width
-    step = max(1, _CHUNK_BYTES // (pixels_per_image * canvas.channels))
+    step = max(1, _CHUNK_BYTES // canvas.nbytes)
     total = np.zeros(canvas.channels, np.uint64)
     squares = np.zeros(canvas.channels, np.uint64)
     for start in range(0, len(split), step):
@@ -24,4 +24,4 @@ def channel_statistics(split: Split) -> tuple[Float64[np.ndarray, " c"], Float64
         squares += np.square(chunk, dtype=np.uint32).sum(axis=0, dtype=np.uint64)
     count = len(split) * pixels_per_image
     mean = total / count
-    return mean / 255, np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255
+    return mean / canvas.white, np.sqrt(np.maximum(squares / count - mean**2, 0)) / canvas.white

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, UInt, UInt8
 from PIL import Image
 
 _FORMATS: dict[str, dict[str, Any]] = {
@@ -17,7 +17,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def encode(canvas: UInt8[np.ndarray, "h w c"], encoding: str) -> bytes:
+def encode(canvas: UInt[np.ndarray, "h w c"], encoding: str) -> bytes:
     """Encode a canvas as the bytes of an image file, which `canvas.read` decodes.
 
     WebP has no grayscale, but the luma of equal red, green and blue is the same value again.
@@ -56,7 +56,7 @@ class CanvasWriter:
     The files are written from front to back, not through a memory map: a full disk is then an error and not a crash.
     """
 
-    def __init__(self, folder: Path, shape: tuple[int, ...], encoding: str, limit: int):
+    def __init__(self, folder: Path, shape: tuple[int, ...], encoding: str, limit: int, dtype: str = "uint8"):
         """Begin a file.
 
         Args:
@@ -64,6 +64,7 @@ class CanvasWriter:
           shape: [n, h, w, c] of all canvases.
           encoding: "raw", "webp" or "jpeg".
           limit: if the canvases take more bytes than this, none is kept.
+          dtype: "uint8", or "uint16", which is only written "raw".
         """
         self.full = False
         """Whether the canvases take more than `limit` bytes."""
@@ -71,7 +72,7 @@ class CanvasWriter:
         self._path = folder / ("images.npy" if encoding == "raw" else "images.bin")
         self._file = open(self._path, "wb")  # noqa: SIM115 - closed by `__exit__`
         if encoding == "raw":
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
         self._ends = [0]
 
@@ -81,10 +82,10 @@ class CanvasWriter:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def prepare(self, canvas: UInt8[np.ndarray, "h w c"]) -> memoryview:
+    def prepare(self, canvas: UInt[np.ndarray, "h w c"]) -> memoryview:
         """Encode a canvas for `write`: the expensive part, which any thread may do."""
         if self._encoding == "raw":
-            return np.ascontiguousarray(canvas).data
+            return np.ascontiguousarray(canvas).data.cast("B")
         return memoryview(b"" if self.full else encode(canvas, self._encoding))
 
     def write(self, prepared: memoryview) -> None:
@@ -105,7 +106,7 @@ class CanvasWriter:
             np.save(self._folder / "ends.npy", np.array(self._ends[1:]))
 
 
-def open_canvases(folder: Path) -> UInt8[np.ndarray, "n h w c"] | EncodedCanvases | None:
+def open_canvases(folder: Path) -> UInt[np.ndarray, "n h w c"] | EncodedCanvases | None:
     """Open the canvases of a folder, memory-mapped; None where none were kept.
 
     Raises:

@@ -1,7 +1,7 @@
 """Put small images and lines of text into one picture."""
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from imgcls_jax.display import fonts
@@ -22,9 +22,20 @@ def factor(sides: tuple[int, ...]) -> int:
     return -(-SMALLEST // max(sides))
 
 
-def enlarged(image: UInt8[np.ndarray, "h w c"], times: int) -> Image.Image:
-    """Return an RGB image, every pixel of it a square of `times` pixels; one channel is gray."""
-    pixels = np.broadcast_to(image, (*image.shape[:2], 3))
+def shown(image: UInt[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image as RGB of 8 bits: one channel is gray; of two the first is, of more the first three are colors.
+
+    >>> shown(np.full((1, 1, 5), 65535, np.uint16))[0, 0].tolist()
+    [255, 255, 255]
+    """
+    colors = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
+    eight = colors if colors.dtype == np.uint8 else (colors >> 8 * (colors.dtype.itemsize - 1)).astype(np.uint8)
+    return np.broadcast_to(eight, (*image.shape[:2], 3))
+
+
+def enlarged(image: UInt[np.ndarray, "h w c"], times: int) -> Image.Image:
+    """Return an RGB image as `shown`, every pixel of it a square of `times` pixels."""
+    pixels = shown(image)
     return Image.fromarray(pixels.repeat(times, 0).repeat(times, 1))
 
 

@@ -206,10 +206,10 @@ def _sample_statistics(split: data.Split) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel over a few images, evenly spread over the split."""
     stored = split.storage != "decoded in every epoch"
     canvas = split.canvas
-    most = max(1, _SAMPLED_BYTES // (canvas.height * canvas.width * canvas.channels))
+    most = max(1, _SAMPLED_BYTES // canvas.nbytes)
     count = min(len(split), _SAMPLED_STORED if stored else _SAMPLED_DECODED, most)
     try:
-        images = split.read(np.arange(count) * len(split) // count).reshape(-1, canvas.channels) / 255
+        images = split.read(np.arange(count) * len(split) // count).reshape(-1, canvas.channels) / canvas.white
     except UserError:  # an image that no longer is readable ends the run where it is needed
         return np.zeros(canvas.channels), np.ones(canvas.channels)
     return images.mean(0), images.std(0)

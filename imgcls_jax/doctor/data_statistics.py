@@ -74,7 +74,7 @@ def of_folder(folder: str, *, size: int, channels: int) -> c.Data:
     """Describe a folder of images, every one of which is fitted into a square canvas of `size` pixels."""
     return c.Data(
         source=c.Folder(folder),
-        canvas=c.Canvas(size, size, channels),  # type: ignore[arg-type]
+        canvas=c.Canvas(size, size, channels),
         image_size=(size, size),
         mean=(0.0,) * channels,
         std=(1.0,) * channels,

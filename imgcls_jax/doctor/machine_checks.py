@@ -75,7 +75,7 @@ def cache_disk(subject: Subject) -> Iterator[Finding]:
     settings = subject.settings
     folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else cache_dir() / "canvases"
     canvas = settings.canvas
-    need = subject.images_to_cache * canvas.height * canvas.width * canvas.channels
+    need = subject.images_to_cache * canvas.nbytes
     need = min(need, int(settings.cache_gib * 2**30))
     free = _free(folder)
     if need > free:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import scipy.fft
-from jaxtyping import Bool, Float32, UInt8, UInt64
+from jaxtyping import Bool, Float32, UInt, UInt8, UInt64
 from PIL import Image
 
 from imgcls_jax import data
+from imgcls_jax.display import pictures
 
 Place = tuple[int, int]
 """Number of a split among those of a data set, and number of an image in it."""
@@ -160,5 +161,5 @@ def thumbnails(split: data.Split, rows: np.ndarray) -> UInt8[np.ndarray, "n 16 1
     return np.stack([_resized(image, THUMBNAIL) for image in _gray(split.read(rows))])
 
 
-def _gray(canvases: UInt8[np.ndarray, "n h w c"]) -> list[Image.Image]:
-    return [Image.fromarray(canvas[..., 0] if canvas.shape[-1] == 1 else canvas).convert("L") for canvas in canvases]
+def _gray(canvases: UInt[np.ndarray, "n h w c"]) -> list[Image.Image]:
+    return [pictures.enlarged(canvas, 1).convert("L") for canvas in canvases]

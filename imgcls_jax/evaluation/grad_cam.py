@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
-from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int, UInt
 
 from imgcls_jax.errors import UserError
 from imgcls_jax.models.network import Tree
@@ -35,7 +35,7 @@ class Explained(NamedTuple):
     """Whether any logit depends on the stage's map at any place."""
 
 
-Explain = Callable[[tuple[Tree, Tree], UInt8[Array, "b H W c"], Int[Array, " b"]], Explained]
+Explain = Callable[[tuple[Tree, Tree], UInt[Array, "b H W c"], Int[Array, " b"]], Explained]
 """(variables, canvases, labels); a label of −1 stands for the class that is predicted."""
 
 
@@ -51,7 +51,7 @@ def build(graph: nnx.GraphDef, *, prepare: Callable[[Array], Array], stage: str 
       UserError: when the function is traced, if there is no such stage, or none is a map.
     """
 
-    def explain(variables: tuple[Tree, Tree], canvases: UInt8[Array, "b H W c"], labels: Int[Array, " b"]) -> Explained:
+    def explain(variables: tuple[Tree, Tree], canvases: UInt[Array, "b H W c"], labels: Int[Array, " b"]) -> Explained:
         images = prepare(canvases)
         network = nnx.merge(graph, *variables)
         names: list[str] = []
@@ -160,12 +160,12 @@ def _cam(values: Float[Array, "b h w c"], gradient: Float[Array, "b h w c"]) -> 
 
 def build_blanked(
     graph: nnx.GraphDef, *, prepare: Callable[[Array], Array]
-) -> Callable[[tuple[Tree, Tree], UInt8[Array, "b H W c"], Float[Array, "b h w"]], Float32[Array, "2 b outputs"]]:
+) -> Callable[[tuple[Tree, Tree], UInt[Array, "b H W c"], Float[Array, "b h w"]], Float32[Array, "2 b outputs"]]:
     """Build the function (variables, canvases, maps) → logits where the hottest fifth of each image, and then the
     coldest, is blanked: set to the mean color."""
 
     def blanked(
-        variables: tuple[Tree, Tree], canvases: UInt8[Array, "b H W c"], maps: Float[Array, "b h w"]
+        variables: tuple[Tree, Tree], canvases: UInt[Array, "b H W c"], maps: Float[Array, "b h w"]
     ) -> Float32[Array, "2 b outputs"]:
         images = prepare(canvases)
         network = nnx.merge(graph, *variables)

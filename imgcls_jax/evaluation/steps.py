@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, UInt
 
 from imgcls_jax import config as c
 from imgcls_jax.augment.targets import targets
@@ -17,7 +17,7 @@ from imgcls_jax.optim.losses import Loss
 Batch = dict[str, Array]
 """{"image": uint8 [b, h, w, c], "label": int32 [b] (or [b, k], see `augment.targets`), "mask": bool
 [b]}; rows whose mask is False are padding."""
-Predict = Callable[[tuple[Tree, Tree], UInt8[Array, "b H W c"]], Float[Array, "b k"]]
+Predict = Callable[[tuple[Tree, Tree], UInt[Array, "b H W c"]], Float[Array, "b k"]]
 EvalStep = Callable[[tuple[Tree, Tree], Figures, Batch], tuple[Figures, Float[Array, "b k"]]]
 
 
@@ -33,7 +33,7 @@ def build_predict(
     `average`, which makes one prediction of several, `prepare` gives views [views, b, h, w, c] instead.
     """
 
-    def predict(variables: tuple[Tree, Tree], canvases: UInt8[Array, "b H W c"]) -> Float[Array, "b k"]:
+    def predict(variables: tuple[Tree, Tree], canvases: UInt[Array, "b H W c"]) -> Float[Array, "b k"]:
         def logits(images: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
             return nnx.merge(graph, *variables)(images).astype(jnp.float32)
 
@@ -65,7 +65,7 @@ def build_eval_step(predict: Predict, *, loss: Loss, num_classes: int, metrics: 
 
 def build_features(
     graph: nnx.GraphDef, *, prepare: Callable[[Array], Array]
-) -> Callable[[tuple[Tree, Tree], UInt8[Array, "b H W c"]], Float[Array, "b features"]]:
+) -> Callable[[tuple[Tree, Tree], UInt[Array, "b H W c"]], Float[Array, "b features"]]:
     """Make a function (variables, canvases) → float32 input of the network's head.
 
     It is the entry of `model.stages(x)` before "head"; where that is a feature map, its average over all positions.
@@ -74,7 +74,7 @@ def build_features(
       UserError: when the function is traced, if the model does not tell the input of its head.
     """
 
-    def features(variables: tuple[Tree, Tree], canvases: UInt8[Array, "b H W c"]) -> Float[Array, "b features"]:
+    def features(variables: tuple[Tree, Tree], canvases: UInt[Array, "b H W c"]) -> Float[Array, "b features"]:
         model = nnx.merge(graph, *variables)
         stages = model.stages(prepare(canvases)) if hasattr(model, "stages") else {}
         names = list(stages)

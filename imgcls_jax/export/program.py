@@ -67,6 +67,11 @@ class Program:
                 f"{config.name} predicts numbers, but exported files hold probabilities: use Classifier.logits, or "
                 "Classifier.params with the network"
             )
+        if config.data.canvas.depth != 8:
+            raise UserError(
+                f"{config.name} sees images of {config.data.canvas.depth} bits per channel, but exported files take "
+                "uint8: use the run's folder itself, by imgcls predict or Classifier.load"
+            )
         return cls(dataclasses.replace(config, precision="fp32"), class_names, params, stats, card, views)
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int, UInt8
+from jaxtyping import Array, Float32, Int, UInt, UInt8
 
 from imgcls_jax import config as c
 from imgcls_jax.augment import test_time
@@ -70,7 +70,7 @@ class Explainer:
         blanked = grad_cam.build_blanked(network.evaluate, prepare=prepare)
 
         def program(
-            variables: tuple[Tree, Tree], canvases: UInt8[Array, "b H W c"], labels: Int[Array, " b"]
+            variables: tuple[Tree, Tree], canvases: UInt[Array, "b H W c"], labels: Int[Array, " b"]
         ) -> tuple[Array, ...]:
             logits, maps, tells = explain(variables, canvases, labels)
             heat = maps[jnp.argmax(tells)]  # of the last stage on which the logits depend

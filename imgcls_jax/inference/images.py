@@ -10,7 +10,7 @@ from typing import Any, cast
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, UInt
 
 from imgcls_jax import config as c
 from imgcls_jax.augment.normalization import prepare_for_evaluation
@@ -21,7 +21,7 @@ from imgcls_jax.errors import UserError
 
 Image = str | PathLike[str] | bytes | PIL.Image.Image | np.ndarray
 """A file, the bytes of one, a Pillow image of any mode, or a uint8 array [h, w], [h, w, 1] (gray), [h, w, 3] (RGB) or
-[h, w, 4] (RGB and opacity)."""
+[h, w, 4] (RGB and opacity); for a network of other channels or depths, an array of those, uint8 or uint16."""
 Images = Image | Iterable[Image]
 """One image, or several: an iterable of images, or a uint8 array [n, h, w, channels]."""
 
@@ -85,7 +85,7 @@ def name(image: Image, position: int | None = None) -> str:
     return "the image" if position is None else f"image {position}"
 
 
-def read(image: Image, canvas: c.Canvas) -> UInt8[np.ndarray, "h w c"] | UnreadableImageError:
+def read(image: Image, canvas: c.Canvas) -> UInt[np.ndarray, "h w c"] | UnreadableImageError:
     """Decode an image and fit it to the canvas; where that cannot be done, return the reason.
 
     Raises:
@@ -96,8 +96,8 @@ def read(image: Image, canvas: c.Canvas) -> UInt8[np.ndarray, "h w c"] | Unreada
             case str() | PathLike():
                 return read_canvas(Path(image), canvas)[0]
             case np.ndarray():
-                _check(image)
-                if image.shape == (canvas.height, canvas.width, canvas.channels):
+                _check(image, canvas)
+                if image.shape == (canvas.height, canvas.width, canvas.channels) and image.dtype == canvas.dtype:
                     return image  # it is a canvas
                 return read_canvas(image, canvas)[0]
             case bytes() | PIL.Image.Image():
@@ -114,9 +114,14 @@ def check_readable(images: Sequence[Image], canvases: Sequence[Any], first: int)
             raise UserError(f"{name(image, position)} cannot be read as an image: {canvas}")
 
 
-def _check(image: np.ndarray) -> None:
-    if image.dtype != np.uint8:
-        raise UserError(f"an image array must hold uint8 pixels from 0 to 255, not {image.dtype}: convert it first")
+def _check(image: np.ndarray, canvas: c.Canvas) -> None:
+    if image.dtype != np.uint8 and (image.dtype != np.uint16 or canvas.depth == 8):
+        raise UserError(
+            f"an image array must hold {canvas.dtype} pixels from 0 to {canvas.white}, not {image.dtype}: convert it "
+            "first"
+        )
+    if not canvas.is_picture:
+        return  # its channels are compared with the canvas's when it is read
     if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
         raise UserError(
             f"an image array is [height, width] or [height, width, channels] with 1, 3 or 4 channels, not "

@@ -38,12 +38,13 @@ def load(
         arrays, notes = heads.in_order_of(run, config, class_names, shapes)
         notes = [*run.notes, *notes]
         notes += departures(documents.preprocessing(config.data), documents.preprocessing(run.config.data))
-        return fit.fit(arrays, shapes, replace), notes
+        return fit.fit(arrays, shapes, replace, notes=notes), notes
     file, entry = weights.resolve(source)
-    loaded = weights.from_torch(weights.read(file), config.model, params, stats, replace)
-    if entry is None:
-        return loaded, []
-    return loaded, departures(documents.preprocessing(config.data), _published(entry.preprocessing))
+    notes = []
+    loaded = weights.from_torch(weights.read(file), config.model, params, stats, replace, notes)
+    if entry is not None:
+        notes += departures(documents.preprocessing(config.data), _published(entry.preprocessing))
+    return loaded, notes
 
 
 def departures(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

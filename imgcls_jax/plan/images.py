@@ -3,7 +3,7 @@
 import re
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, UInt
 
 from imgcls_jax import config as c
 from imgcls_jax import data
@@ -33,9 +33,9 @@ class Unread(data.Split):
         self.aspect = np.ones(count, np.float32)
         self.ids = []
 
-    def read(self, indices: Int64[np.ndarray, " b"]) -> UInt8[np.ndarray, "b h w c"]:
+    def read(self, indices: Int64[np.ndarray, " b"]) -> UInt[np.ndarray, "b h w c"]:
         """Return black canvases: for parameters that are computed from images, whose shape alone counts here."""
-        return np.zeros((len(indices), self.canvas.height, self.canvas.width, self.canvas.channels), np.uint8)
+        return np.zeros((len(indices), self.canvas.height, self.canvas.width, self.canvas.channels), self.canvas.dtype)
 
 
 def unread(config: c.Config, classes: int | None, images: int | None) -> tuple[data.Dataset, int | None]:

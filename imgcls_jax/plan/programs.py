@@ -103,7 +103,7 @@ def per_device(tree: Any) -> int:
 
 def _batch(run: Experiment, size: int, canvas: c.Canvas, **more: Any) -> dict[str, jax.ShapeDtypeStruct]:
     sharding = meshes.batch(run.mesh)
-    image = jax.ShapeDtypeStruct((size, canvas.height, canvas.width, canvas.channels), jnp.uint8, sharding=sharding)
+    image = jax.ShapeDtypeStruct((size, canvas.height, canvas.width, canvas.channels), canvas.dtype, sharding=sharding)
     rows = {name: jax.ShapeDtypeStruct((size,), dtype, sharding=sharding) for name, dtype in more.items()}
     return {"image": image, "label": jax.ShapeDtypeStruct((size,), jnp.int32, sharding=sharding), **rows}
 

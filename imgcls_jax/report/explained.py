@@ -51,7 +51,7 @@ def sheet(explanations: Sequence[Explanation]) -> Image.Image:
         pictures.write(draw, (aside, _GAP), "nearest training images", width - aside, color="gray")
     for row, one in enumerate(explanations):
         top = 2 * _GAP + LINE + row * height
-        picture = Image.fromarray(np.broadcast_to(one.image, (*one.image.shape[:2], 3)).copy())
+        picture = pictures.enlarged(one.image, 1)
         drawn.paste(fitted(picture, _SIDE), (_GAP, top))
         drawn.paste(heated(one, _SIDE), (2 * _GAP + _SIDE, top))
         below = top + _SIDE + 3
@@ -60,8 +60,7 @@ def sheet(explanations: Sequence[Explanation]) -> Image.Image:
             pictures.write(draw, (_GAP, below + LINE), str(one.path), 2 * _SIDE, color="gray", keep_end=True)
         for place, near in enumerate(one.neighbors):
             left = aside + place * (_NEIGHBOR + _GAP)
-            pixels = np.broadcast_to(near.image, (*near.image.shape[:2], 3)).copy()
-            drawn.paste(fitted(Image.fromarray(pixels), _NEIGHBOR), (left, top))
+            drawn.paste(fitted(pictures.enlarged(near.image, 1), _NEIGHBOR), (left, top))
             color = "black" if near.class_name == one.class_name else "firebrick"
             pictures.write(draw, (left, top + _NEIGHBOR + 3), near.class_name, _NEIGHBOR, color=color)
             pictures.write(draw, (left, top + _NEIGHBOR + 3 + LINE), f"{near.similarity:.3f}", _NEIGHBOR, color="gray")
@@ -70,7 +69,7 @@ def sheet(explanations: Sequence[Explanation]) -> Image.Image:
 
 def heated(one: Explanation, side: int) -> Image.Image:
     """Draw the map over the image, fitted into a square; the map is smooth where the image shows its pixels."""
-    picture = fitted(Image.fromarray(np.broadcast_to(one.image, (*one.image.shape[:2], 3)).copy()), side)
+    picture = fitted(pictures.enlarged(one.image, 1), side)
     heat = Image.fromarray(one.heat).resize(picture.size, Image.Resampling.BILINEAR)
     return overlay(np.asarray(picture), np.asarray(heat))
 

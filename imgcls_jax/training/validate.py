@@ -33,6 +33,7 @@ def validate(config: c.Config, devices: int) -> None:
         canvas=(config.data.canvas.height, config.data.canvas.width),
         image_size=config.data.image_size,
         channels=config.data.canvas.channels,
+        depth=config.data.canvas.depth,
         sigmoid=sigmoid,
     )
 

@@ -13,7 +13,12 @@ from imgcls_jax.weights.torch_names import TRACKED
 
 
 def from_torch(
-    state: Mapping[str, np.ndarray], model: Model, params: Mapping, stats: Mapping, replace: Iterable[str] = ()
+    state: Mapping[str, np.ndarray],
+    model: Model,
+    params: Mapping,
+    stats: Mapping,
+    replace: Iterable[str] = (),
+    notes: list[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """The state dict's arrays under our paths, in our layout and their own dtypes, without those to be replaced.
 
@@ -22,6 +27,7 @@ def from_torch(
       model: the architecture.
       params, stats: nested dicts of the model's parameters and BatchNorm statistics, or only of their shapes.
       replace: wildcards over our paths.
+      notes: gets a sentence where a first convolution is adapted to other channels than three.
 
     Raises:
       UserError: names every key that has no counterpart, every array of another shape, and everything missing.
@@ -47,7 +53,7 @@ def from_torch(
         else:
             loaded[path] = rule.layout.to_ours(array)
     shapes = {path: tuple(leaf.shape) for tree in (params, stats) for path, leaf in paths.flatten(tree).items()}
-    return fit(loaded, shapes, replace, problems)
+    return fit(loaded, shapes, replace, problems, notes)
 
 
 def to_params(state: Mapping[str, np.ndarray], model: Model, params: Mapping, stats: Mapping) -> tuple[dict, dict]:

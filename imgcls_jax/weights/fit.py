@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from imgcls_jax.errors import UserError
-from imgcls_jax.weights import paths
+from imgcls_jax.weights import first_convolution, paths
 
 # Lines of one error.
 _SHOWN = 400
@@ -15,6 +17,7 @@ def fit(
     shapes: Mapping[str, tuple[int, ...]],
     replace: Iterable[str] = (),
     problems: Iterable[str] = (),
+    notes: list[str] | None = None,
 ) -> dict[str, Any]:
     """The checkpoint's arrays that the model keeps: all but the replaced, if every other one has its place.
 
@@ -23,6 +26,7 @@ def fit(
       shapes: path → shape of every parameter and statistic of the model.
       replace: wildcards of what the checkpoint need not have, or may have in another shape.
       problems: what else is wrong with the checkpoint, for the same error.
+      notes: gets a sentence where a first convolution for RGB is adapted to the channels of the model's images.
 
     Raises:
       UserError: names every array that is missing, has another shape, or has no place in the model.
@@ -35,6 +39,10 @@ def fit(
             continue
         if path not in loaded:
             problems.append(f"{path} {shape} is not in the checkpoint")
+        elif first_convolution.fits(tuple(loaded[path].shape), shape):
+            kept[path] = first_convolution.adapted(np.asarray(loaded[path]), shape[2])
+            if notes is not None:
+                notes.append(first_convolution.note(path, shape[2]))
         elif tuple(loaded[path].shape) != shape:
             problems.append(f"{path} is {shape} here and {tuple(loaded[path].shape)} in the checkpoint")
         else:

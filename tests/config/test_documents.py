@@ -49,8 +49,8 @@ ADDED = {
     },
     "data": {"fold": None, "group_pattern": None},
     "logging": {"predictions": True, "mlflow_experiment": None, "trackio_project": None, "pictures": True},
-    "data.canvas": {"max_megapixels": 500.0, "max_file_mib": 2048.0},
-    "data.eval_canvas": {"max_megapixels": 500.0, "max_file_mib": 2048.0},
+    "data.canvas": {"depth": 8, "max_megapixels": 500.0, "max_file_mib": 2048.0},
+    "data.eval_canvas": {"depth": 8, "max_megapixels": 500.0, "max_file_mib": 2048.0},
 }  # fmt: skip
 
 

@@ -117,11 +117,11 @@ def test_fingerprint_changes_with_every_kind_of_image(pets):
         ([(3, 0)], "train[0] of the table must be a path, the bytes of an image file, or an array, not int"),
         (
             [(gray(0), 0), (np.zeros((4, 4)), 0)],
-            "train[1] of the table must be a uint8 array of the shape [h, w], [h, w, 1] or [h, w, 3], not float64 "
-            "[4, 4]",
+            "train[1] of the table must be a uint8 or uint16 array of the shape [h, w] or [h, w, 1 to 16], not "
+            "float64 [4, 4]",
         ),
-        ([(gray(0, 4, 4, 2), 0)], "train[0] of the table must be a uint8 array of the shape [h, w], [h, w, 1] or"),
-        ([(gray(0, 4), 0)], "train[0] of the table must be a uint8 array of the shape [h, w], [h, w, 1] or"),
+        ([(gray(0, 4, 4, 17), 0)], "train[0] of the table must be a uint8 or uint16 array of the shape [h, w] or"),
+        ([(gray(0, 4), 0)], "train[0] of the table must be a uint8 or uint16 array of the shape [h, w] or"),
     ],
 )
 def test_wrong_pairs(pairs, message):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, UInt, UInt8
 
 from imgcls_jax.config.data import PathText, Source
+from imgcls_jax.data.arrays import MOST_CHANNELS
 from imgcls_jax.data.examples import Examples, Labels, Progress, Splits
 from imgcls_jax.errors import UserError, did_you_mean
 
@@ -17,7 +18,7 @@ KEYS = (*(f"{letter}_{split}" for split in SPLITS for letter in "xy"), "label_na
 
 
 class Arrays(Source):
-    """In-memory arrays: x_train uint8 [N, H, W, C] or [N, H, W], y_train integers [N], and optionally
+    """In-memory arrays: x_train uint8 or uint16 [N, H, W, C] or [N, H, W], y_train integers [N], and optionally
     x_validation, y_validation, x_test, y_test and label_names. y of 0 and 1 [N, labels] says which labels each image
     has; y of floats, [N] or [N, numbers], are numbers to predict."""
 
@@ -82,20 +83,21 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from error
 
 
-def _pair(given: Mapping[str, np.ndarray], split: str, title: str) -> tuple[UInt8[np.ndarray, "n h w c"], Labels]:
+def _pair(given: Mapping[str, np.ndarray], split: str, title: str) -> tuple[UInt[np.ndarray, "n h w c"], Labels]:
     for key in (f"x_{split}", f"y_{split}"):
         if key not in given:
             raise UserError(f"{title} lacks {key}")
     images, labels = np.asarray(given[f"x_{split}"]), np.asarray(given[f"y_{split}"])
     where = f"x_{split} of {title}"
-    if images.dtype != np.uint8:
-        raise UserError(f"{where} must be uint8 with values 0 … 255, not {images.dtype}")
+    if images.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{where} must be uint8 (0 … 255) or uint16 (0 … 65535), black to white, not {images.dtype}")
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or images.shape[3] not in (1, 3):
+    if images.ndim != 4 or images.shape[3] > MOST_CHANNELS:
         raise UserError(
-            f"{where} must have the shape [N, H, W], [N, H, W, 1] or [N, H, W, 3], not {list(images.shape)}"
-            + (": move the channels last" if images.ndim == 4 and images.shape[1] in (1, 3) else "")
+            f"{where} must have the shape [N, H, W] or [N, H, W, C] with 1 to {MOST_CHANNELS} channels, not "
+            f"{list(images.shape)}"
+            + (": move the channels last" if images.ndim == 4 and images.shape[1] <= MOST_CHANNELS else "")
         )
     if 0 in images.shape:
         raise UserError(f"{where} is empty: its shape is {list(images.shape)}")
@@ -147,9 +149,10 @@ def _class_names(label_names: np.ndarray | None, most: int, title: str) -> tuple
     return names
 
 
-def _examples(name: str, images: UInt8[np.ndarray, "n h w c"], labels: Labels) -> Examples:
+def _examples(name: str, images: UInt[np.ndarray, "n h w c"], labels: Labels) -> Examples:
     def fingerprint() -> str:
-        return f"array {images.shape} {hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}"
+        depth = "" if images.dtype == np.uint8 else f"{images.dtype.str} "
+        return f"array {depth}{images.shape} {hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()}"
 
     return Examples(
         name=name,

@@ -216,7 +216,7 @@ class _Reading:
     def splits(self, notes: Sequence[str]) -> Splits:
         """Give the splits, if no row has a mistake."""
         train_labels = [name for label in self.found["train"].labels for name in self._names(label)]
-        class_names = self.settings.numbers or self.settings.class_names or _sorted(set(train_labels))
+        class_names = self.settings.numbers or self.settings.class_names or sorted_labels(set(train_labels))
         numbers = {name: number for number, name in enumerate(class_names)}
         if self.settings.class_names:
             numbers = {str(number): number for number in range(len(class_names))} | numbers
@@ -283,7 +283,8 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _sorted(labels: set[str]) -> Sequence[str]:
+def sorted_labels(labels: set[str]) -> Sequence[str]:
+    """Sort labels by name, or by value where all are whole numbers."""
     whole = all(label.isascii() and label.isdecimal() for label in labels)
     return sorted(labels, key=lambda label: (int(label), label)) if whole else sorted(labels)
 

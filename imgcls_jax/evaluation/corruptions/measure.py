@@ -59,6 +59,11 @@ def load(
     Raises:
       UserError: there is no such split, or an image's class is not trained.
     """
+    if not settings.canvas.is_picture:
+        raise UserError(
+            "the corruptions are those of photographs, gray or RGB of 8 bits, but data.canvas has "
+            f"channels={settings.canvas.channels} and depth={settings.canvas.depth}"
+        )
     # One size for all splits, so that the training images, which nobody looks at, cost little.
     canvas = dataclasses.replace(settings.eval_canvas or settings.canvas, height=size, width=size, channels=3)
     dataset = data.load(dataclasses.replace(settings, canvas=canvas, eval_canvas=None))

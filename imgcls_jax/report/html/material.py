@@ -4,7 +4,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 
 from imgcls_jax.data import Dataset, Split
 from imgcls_jax.data.dataset import load as load_data
@@ -81,6 +81,6 @@ class Material:
             )
         return split
 
-    def images(self, rows: np.ndarray) -> list[UInt8[np.ndarray, "h w c"]]:
+    def images(self, rows: np.ndarray) -> list[UInt[np.ndarray, "h w c"]]:
         """Read the canvases of some images of the predictions."""
         return list(self.split.read(rows)) if len(rows) else []

@@ -4,9 +4,10 @@ import base64
 import io
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt
 from PIL import Image, features
 
+from imgcls_jax.display import pictures
 from imgcls_jax.inference.explanation import Explanation
 from imgcls_jax.report import explained
 
@@ -25,10 +26,10 @@ class Album:
         self.is_full = False
         """Whether a picture has been left out."""
 
-    def add(self, image: UInt8[np.ndarray, "h w c"] | Image.Image) -> str | None:
+    def add(self, image: UInt[np.ndarray, "h w c"] | Image.Image) -> str | None:
         """Return the address of a picture; None where there is no room left."""
         if isinstance(image, np.ndarray):
-            image = Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3)).copy())
+            image = pictures.enlarged(image, 1)
         small = max(image.size) < SIDE
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         content = io.BytesIO()

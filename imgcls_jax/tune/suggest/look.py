@@ -12,7 +12,7 @@ import numpy as np
 from imgcls_jax import config as c
 from imgcls_jax.data.decode import Decoded, UnreadableImageError, decode
 from imgcls_jax.data.examples import Examples, Progress, Splits, no_progress
-from imgcls_jax.data.sources import rows
+from imgcls_jax.data.sources import hf_dataset, rows
 from imgcls_jax.errors import UserError, short
 from imgcls_jax.evaluation import tasks
 
@@ -65,7 +65,8 @@ class Seen:
 
 
 def source_of(data: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> c.Source:
-    """Say what source reads some data: a folder of images, a table of files and labels, an .npz file, a tfds name.
+    """Say what source reads some data: a folder of images or of `datasets`, a table of files and labels, an
+    .npz file, a tfds name.
 
     Args:
       data: a path, or the name of a tfds set.
@@ -81,7 +82,7 @@ def source_of(data: str | os.PathLike[str], table: str | os.PathLike[str] | None
             raise UserError(f"{short(name)[1:-1]} is no folder: with a table of classes, give the folder of its images")
         return c.Table(os.path.abspath(os.path.expanduser(table)), folder=absolute)
     if os.path.isdir(path):
-        return c.Folder(absolute)
+        return c.HFDataset(absolute) if hf_dataset.is_saved(path) else c.Folder(absolute)
     if os.path.isfile(path):
         if path.suffix.lower() in rows.SUFFIXES:
             return c.Table(absolute)
@@ -127,19 +128,25 @@ def look(
     """
     splits = source.open(arrays, on_progress)
     tasks.need_classes(tasks.of_labels(splits.train.labels), "a config that is chosen by looking at the images")
+    pixels = splits.train.pixels
+    if pixels is not None and (pixels.dtype != np.uint8 or pixels.shape[3] not in (1, 3)):
+        raise UserError(
+            f"{splits.title} holds {pixels.dtype} images of {pixels.shape[3]} channels, for which no config is chosen: "
+            "write one with data.canvas.channels and depth (docs/data.md)"
+        )
     sample = _sample(splits.train, on_progress)
     if not sample:
         raise UserError(f"not one of the sampled training images of {splits.title} can be read")
     heights, widths = zip(*(decoded.size for decoded in sample), strict=True)
-    pixels = [np.asarray(decoded.image, np.float64) / 255 for decoded in sample]
-    mean = np.mean([one.mean((0, 1)) for one in pixels], axis=0)
-    std = np.sqrt(np.mean([np.square(one - mean).mean((0, 1)) for one in pixels], axis=0))
+    colors = [np.asarray(decoded.image, np.float64) / 255 for decoded in sample]
+    mean = np.mean([one.mean((0, 1)) for one in colors], axis=0)
+    std = np.sqrt(np.mean([np.square(one - mean).mean((0, 1)) for one in colors], axis=0))
     return Seen(
         source=source,
         splits=splits,
         height=statistics.median(heights),
         width=statistics.median(widths),
-        is_gray=all((one == one[..., :1]).all() for one in pixels),
+        is_gray=all((one == one[..., :1]).all() for one in colors),
         mean=_rounded(mean),
         std=_rounded(std.clip(0.01)),
     )

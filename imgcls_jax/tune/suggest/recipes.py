@@ -119,7 +119,7 @@ def from_scratch(seen: Seen, size: int | None) -> c.Config:
         name=name_of(seen.source),
         data=c.Data(
             source=seen.source,
-            canvas=_read_reduced(seen, c.Canvas(side, side, channels)),  # type: ignore[arg-type]
+            canvas=_read_reduced(seen, c.Canvas(side, side, channels)),
             image_size=(side, side),
             mean=seen.mean[:channels],
             std=seen.std[:channels],

@@ -61,10 +61,10 @@ def test_fingerprint_is_the_contents():
         ({"y_valid": np.zeros(2)}, '"y_valid" is not a key of the arrays (did you mean "y_validation"?): they are'),
         (
             {"x_train": np.zeros((6, 5, 4, 3), np.float32)},
-            "x_train of the data in memory must be uint8 with values 0 … 255, not float32",
+            "x_train of the data in memory must be uint8 (0 … 255) or uint16 (0 … 65535), black to white, not float32",
         ),
-        ({"x_train": np.zeros((6, 5, 4, 2), np.uint8)}, "[N, H, W, 1] or [N, H, W, 3], not [6, 5, 4, 2]"),
-        ({"x_train": np.zeros((6, 3, 5, 4), np.uint8)}, "not [6, 3, 5, 4]: move the channels last"),
+        ({"x_train": np.zeros((6, 5, 4, 17), np.uint8)}, "[N, H, W, C] with 1 to 16 channels, not [6, 5, 4, 17]"),
+        ({"x_train": np.zeros((6, 3, 32, 32), np.uint8)}, "not [6, 3, 32, 32]: move the channels last"),
         ({"x_train": np.zeros((6, 60), np.uint8)}, "not [6, 60]"),
         (
             {"x_train": np.zeros((0, 5, 4, 3), np.uint8)},
