@@ -28,7 +28,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def run(page: Path, folder: Path | None, first: int = 1) -> bool:
-    """Run a page's commands in a folder (None: the current one), print each with its time, and say if all ended well."""
+    """Run a page's commands in a folder (None: the current one), print their times, and say if all ended well."""
     text = page.read_text(encoding="utf-8")
     commands = [("bash", "-euo", "pipefail", "-c", block) for block in blocks(text, "bash")][first - 1 :]
     if program := "\n".join(blocks(text, "python")):

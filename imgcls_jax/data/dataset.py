@@ -1,7 +1,7 @@
 """Load the data set that the settings describe, as splits whose canvases are read by index."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from imgcls_jax.data import groups
 from imgcls_jax.data.bad_rows import BadRows
 from imgcls_jax.data.cache import Canvases, make_canvases
 from imgcls_jax.data.examples import Encoded, Examples, Labels, Progress, Splits, check
+from imgcls_jax.data.ids import ChosenIds
 from imgcls_jax.data.split import fold, hold_out, record, split_hash
 from imgcls_jax.disk import outputs
 from imgcls_jax.disk.cache import cache_dir
@@ -47,7 +48,7 @@ class Split:
         """Width / height of each original image; 1 where `canvas.fit` is "crop"."""
         self.content: UInt64[np.ndarray, " n"] = canvases.content[rows]
         """Hash of each encoded image."""
-        self.ids: list[str] = [examples.ids[i] for i in rows.tolist()]
+        self.ids: Sequence[str] = examples.ids if len(rows) == len(examples) else ChosenIds(examples.ids, rows)
         """Path or record of each example."""
         self._examples, self._canvases = examples, canvases
         # None: all examples of the source's split.

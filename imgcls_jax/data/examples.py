@@ -1,6 +1,7 @@
 """What a data source gives: encoded images in a fixed order with labels, in up to three splits."""
 
 import hashlib
+import itertools
 import os
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Integer, UInt, UInt8
 
 from imgcls_jax.data.files import ImageFile, described, read_regular
+from imgcls_jax.data.ids import ChosenIds, are_distinct
 from imgcls_jax.errors import UserError, did_you_mean
 
 Encoded = Path | bytes | np.ndarray
@@ -71,7 +73,7 @@ class Examples:
         return Examples(
             name=self.name,
             labels=self.labels[indices],
-            ids=[self.ids[i] for i in chosen],
+            ids=ChosenIds(self.ids, indices.astype(np.int64)),
             fingerprint=lambda: digest(
                 [self.fingerprint(), hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()]
             ),
@@ -91,12 +93,18 @@ class Examples:
     ) -> "Examples":
         """Make the examples of one split from files that were found; their ids are the paths below `root`."""
         ids = [_below(file.path, root) for file in files]
-        versions = [file.version for file in files]
         return cls(
             name=name,
             labels=labels,
             ids=ids,
-            fingerprint=lambda: digest([str(root.resolve()), *ids, *versions, *_heads([file.path for file in files])]),
+            fingerprint=lambda: digest(
+                itertools.chain(
+                    [str(root.resolve())],
+                    ids,
+                    (file.version for file in files),
+                    _heads([file.path for file in files]),
+                )
+            ),
             read=lambda indices: [files[i].path for i in indices],
             groups=groups,
         )
@@ -237,7 +245,7 @@ def check(splits: Any, opened: str) -> Splits:
             )
         if len(examples.ids) != len(labels):
             raise UserError(f"{where} has {len(examples.ids)} ids, but {len(labels)} labels")
-        if len(set(examples.ids)) != len(labels):
+        if not are_distinct(examples.ids):
             twice = Counter(examples.ids).most_common(1)[0][0]
             raise UserError(f'{where} has the example "{twice}" twice: each needs an id of its own')
     return splits

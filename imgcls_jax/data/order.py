@@ -3,7 +3,7 @@
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int32, Int64, Shaped
+from jaxtyping import Int32, Int64, Shaped, UInt64
 
 _EPOCH, _SPLIT, _BALANCED, _GROUPS = 1, 2, 3, 4  # Keeps the streams of different uses apart.
 
@@ -14,8 +14,25 @@ def permutation(n: int, seed: int, *stream: int) -> Int64[np.ndarray, " n"]:
     Sorts raw Philox numbers (Salmon et al., 2011), whose stream NumPy guarantees, unlike `Generator.permutation`'s.
     """
     counter = [0, *stream, *[0] * (3 - len(stream))]
-    numbers = np.random.Philox(key=[seed, 0], counter=counter).random_raw(n)
-    return np.argsort(numbers, kind="stable")
+    return stable_order(np.random.Philox(key=[seed, 0], counter=counter).random_raw(n))
+
+
+def stable_order(numbers: UInt64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """Compute `np.argsort(numbers, kind="stable")`, for random numbers in less than half its time."""
+    n = len(numbers)
+    bits = max(n - 1, 1).bit_length()
+    # Each number's leading bits, with its place for the others: numpy sorts plain numbers by vector instructions.
+    keys = numbers >> bits << bits
+    keys |= np.arange(n, dtype=np.uint64)
+    keys.sort()
+    order = (keys & ((1 << bits) - 1)).astype(np.int64)
+    keys >>= bits
+    tied = np.flatnonzero(keys[1:] == keys[:-1])  # in the bits that were left
+    if len(tied):
+        places = np.union1d(tied, tied + 1)
+        found = order[places]
+        order[places] = found[np.lexsort((found, numbers[found]))]
+    return order
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> Int64[np.ndarray, " n"]:

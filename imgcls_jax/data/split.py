@@ -1,7 +1,8 @@
 """Hold out a stratified share of the examples, and record which example is in which split."""
 
+import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from imgcls_jax.data.groups import divide
 from imgcls_jax.data.order import split_order
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
+
+_PART = 2**12
 
 
 def hold_out(
@@ -118,15 +121,18 @@ def split_hash(
     """
     return digest(
         line
-        for name, columns in splits.items()
-        for line in (
-            f"[{name}]",
-            *(
-                f"{label} {content:016x} {id}"
-                for id, label, content in zip(columns[0], columns[1].tolist(), columns[2].tolist(), strict=True)
-            ),
-        )
+        for name, (ids, labels, content) in splits.items()
+        for line in itertools.chain([f"[{name}]"], _lines(ids, labels, content))
     )[:12]
+
+
+def _lines(ids: Sequence[str], labels: Shaped[np.ndarray, "n *k"], content: UInt64[np.ndarray, " n"]) -> Iterator[str]:
+    """A line for each example; in parts, because Python's numbers take eight times as much as an array's."""
+    names = iter(ids)
+    for start in range(0, len(labels), _PART):
+        part = slice(start, start + _PART)
+        for label, hash_, id in zip(labels[part].tolist(), content[part].tolist(), names, strict=False):
+            yield f"{label} {hash_:016x} {id}"
 
 
 def record(workdir: Path, hash_: str, indices: Mapping[str, Int64[np.ndarray, " n"]]) -> list[str]:

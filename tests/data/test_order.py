@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imgcls_jax.data.order import balanced_order, epoch_order, permutation, split_order, train_order
+from imgcls_jax.data.order import balanced_order, epoch_order, permutation, split_order, stable_order, train_order
 
 
 def test_numbers_are_fixed_for_good():
@@ -31,6 +31,16 @@ def test_philox_against_the_definition():
 @pytest.mark.parametrize("n", [1, 2, 1000])
 def test_is_a_permutation(n):
     assert sorted(epoch_order(3, 4, n).tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 1000, 2**16 + 1])
+@pytest.mark.parametrize("bits", [1, 8, 50, 64])
+def test_stable_order_is_that_of_numpy(n, bits):
+    """Numbers of few bits are tied in their leading ones, or altogether."""
+    numbers = np.random.default_rng(n).integers(0, 2**bits, n, np.uint64, endpoint=False) << (64 - bits) // 2
+    np.testing.assert_array_equal(stable_order(numbers), np.argsort(numbers, kind="stable"))
+    numbers = np.random.default_rng(n).integers(0, 2**bits, n, np.uint64, endpoint=False)
+    np.testing.assert_array_equal(stable_order(numbers), np.argsort(numbers, kind="stable"))
 
 
 def test_seeds_epochs_and_uses_differ():

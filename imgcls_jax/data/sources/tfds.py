@@ -12,6 +12,7 @@ from imgcls_jax.config.data import Data, PathText, Source
 from imgcls_jax.data.catalog.entries import ENTRIES, base_name
 from imgcls_jax.data.examples import Examples, Progress, Splits, digest, no_progress
 from imgcls_jax.data.files import described
+from imgcls_jax.data.ids import RecordIds
 from imgcls_jax.errors import UserError, did_you_mean
 
 BUILT_IN = "imgcls_digits"
@@ -270,7 +271,7 @@ def _examples(
     return Examples(
         name=name,
         labels=labels,
-        ids=[f"{f.name}#{i.skip + k}" for f, i in zip(files, instructions, strict=True) for k in range(i.take)],
+        ids=RecordIds((f.name, i.skip, i.take) for f, i in zip(files, instructions, strict=True)),
         fingerprint=lambda: digest(
             f"{file} {described(file).version} {i.skip} {i.take} {config.image_key}"
             for file, i in zip(files, instructions, strict=True)
@@ -280,9 +281,11 @@ def _examples(
 
 
 def _refuse_overlap(splits: dict[str, Examples], config: TFDS, title: str) -> None:
-    train = set(splits["train"].ids)
+    train = splits["train"].ids
     for name in splits.keys() - {"train"}:
-        if common := len(train.intersection(splits[name].ids)):
+        ids = splits[name].ids
+        assert isinstance(train, RecordIds) and isinstance(ids, RecordIds)
+        if common := train.common(ids):
             raise UserError(
                 f'{common} examples of {title} are both in train ("{config.train}") and in {name} '
                 f'("{getattr(config, name)}"): give splits that have none in common'
