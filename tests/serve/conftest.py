@@ -17,9 +17,6 @@ from imgcls_jax.models import network
 from imgcls_jax.record import documents
 from imgcls_jax.weights import paths
 
-for package in ("fastapi", "onnx", "onnxruntime", "prometheus_client", "python_multipart", "uvicorn"):
-    pytest.importorskip(package)
-
 NAMES = ("a cat", "</script><b>", "Žluťoučký")
 
 

@@ -10,12 +10,15 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import onnxruntime
 import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+onnxruntime = pytest.importorskip("onnxruntime")
+for package in ("fastapi", "onnx", "prometheus_client", "python_multipart", "uvicorn"):
+    pytest.importorskip(package)
 
 PNG = {"Content-Type": "image/png"}
 
