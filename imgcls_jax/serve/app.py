@@ -280,5 +280,7 @@ class _Json(JSONResponse):
 
 
 def _error(status: int, code: str, message: str, *, retry_s: int | None = None) -> Response:
-    headers = None if retry_s is None else {"Retry-After": str(retry_s)}
+    headers = {} if retry_s is None else {"Retry-After": str(retry_s)}
+    if status == 408:
+        headers["Connection"] = "close"  # else the rest of the body would be waited for
     return _Json({"error": {"code": code, "message": message}}, status, headers)

@@ -98,7 +98,8 @@ async def _form_files(content: bytes, boundary: bytes, limits: Limits) -> list[U
     headers = Headers(raw=[(b"content-type", b'multipart/form-data; boundary="' + boundary + b'"')])
     # One part more than there may be, as the parser's own sentence speaks of files and fields.
     most = limits.queue + 1
-    parser = MultiPartParser(headers, stream(), max_files=most, max_fields=most, max_part_size=_FIELD_BYTES)
+    parser = MultiPartParser(headers, stream(), max_files=most, max_fields=most)
+    parser.max_part_size = _FIELD_BYTES
     try:
         form = await parser.parse()
     except MultiPartException as error:

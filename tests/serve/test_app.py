@@ -1,5 +1,6 @@
 """Answers of a real server, next to onnxruntime run by hand."""
 
+import dataclasses
 import http.client
 import io
 import json
@@ -122,14 +123,20 @@ def _png_of_zeros(side):
         (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"),
         (b"", {"Content-Type": "multipart/form-data"}, 400, "bad_form"),
         (b"nothing", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "bad_form"),
-        (b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}, 400, "no_image"),
+        (
+            b"--x--\r\n",
+            {"Content-Type": "multipart/form-data; boundary=x"},
+            400,
+            "no_image|bad_form",
+        ),  # by the parser's version
         (b"", {"Content-Type": 'multipart/form-data; boundary="é\\"\'"'.encode()}, 400, "bad_form"),
     ],
 )
 def test_a_bad_body_is_one_error(server, encoded, content, headers, status, code):
     address, _ = server
     response = send(address, content, headers)
-    assert (response.status_code, errors(response)) == (status, code)
+    assert response.status_code == status
+    assert errors(response) in code.split("|")
     check_lives(address, encoded)
 
 
@@ -268,6 +275,7 @@ def test_no_request_takes_longer_than_the_limit(serving, encoded):
         connection.endheaders(b"some")
         answer = connection.getresponse()
         assert (answer.status, json.load(answer)["error"]["code"]) == (408, "timeout")
+        assert answer.headers["Connection"] == "close"
         connection.close()
         # One that leaves.
         with socket.create_connection(address.removeprefix("http://").split(":")) as left:
@@ -299,3 +307,13 @@ def test_what_is_offered_is_described(server):
     address, _ = server
     paths = requests.get(f"{address}/openapi.json", timeout=10).json()["paths"]
     assert set(paths) == {"/predict", "/healthz", "/readyz", "/metrics"}
+
+
+def test_several_labels_and_outputs_without_a_name(server):
+    _, served = server
+    about = {**served.about, "model_card": {"thresholds": [0.5, 0.2, 0.95, 0.1]}}
+    several = dataclasses.replace(served, about=about)
+    probabilities = np.array([0.6, 0.1, 0.9, 0.3], np.float32)
+    assert served.labels(probabilities) is None
+    assert several.labels(probabilities) == ["a cat", "output 3"]
+    assert [entry["class"] for entry in several.top(probabilities, 2)] == ["Žluťoučký", "a cat"]
