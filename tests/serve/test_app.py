@@ -255,6 +255,13 @@ def test_images_of_several_requests_share_a_batch(serving, model_file, encoded):
         np.testing.assert_allclose(found, by_hand(model_file, content), atol=1e-6)
 
 
+def test_an_image_that_is_alone_does_not_wait(serving, encoded):
+    with serving(wait_s=5.0) as (address, _):
+        started = time.monotonic()
+        check_lives(address, encoded)
+        assert time.monotonic() - started < 4
+
+
 def test_no_request_takes_longer_than_the_limit(serving, encoded):
     free = threading.Event()
 
