@@ -18,6 +18,7 @@ COMMANDS = {
     "calibrate": "fit how far a run's probabilities can be trusted",
     "export": "write a run as one file: ONNX, StableHLO, torch, safetensors",
     "verify": "run an exported file's golden images, and compare",
+    "serve": "answer HTTP requests with an exported ONNX file",
     "report": "compare runs: curves, confusion matrices; or one HTML page",
     "doctor": "look for what is wrong with data, config and machine",
     "plan": "compile a config for hardware that is not here: memory, time",
@@ -35,7 +36,6 @@ COMMANDS = {
 
 _HELP = """\
 usage: {program} COMMAND [FLAGS]   (COMMAND --help explains one)
-
 {commands}
 
 A first run:   {program} train --config configs/digits_cnn.py

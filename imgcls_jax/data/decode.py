@@ -42,6 +42,17 @@ class UnreadableImageError(Exception):
     """An image that cannot be used; the message is the reason."""
 
 
+class TooManyPixelsError(UnreadableImageError):
+    """An image that is larger than what is decoded."""
+
+    def __init__(self, size: Size, most: int):
+        height, width = size
+        super().__init__(
+            f"{width:,}×{height:,} pixels exceed the {most / 1e6:g} megapixels of data.canvas.max_megapixels"
+        )
+        self.pixels, self.most = height * width, most
+
+
 class Limits(NamedTuple):
     """What one image may cost."""
 
@@ -159,10 +170,7 @@ def _decode_bytes(content: bytes, channels: int, needed: Callable[[Size], Size] 
         # A progressive JPEG is held at its full size while it is decoded at a smaller one.
         full = shown[0] if shown and image.info.get("progressive") else _size(image)
         if full[0] * full[1] > limits.pixels:
-            raise UnreadableImageError(
-                f"{full[1]:,}×{full[0]:,} pixels exceed the {limits.pixels / 1e6:g} megapixels of "
-                "data.canvas.max_megapixels"
-            )
+            raise TooManyPixelsError(full, limits.pixels)
         with image_formats.large(image, limits.pixels):
             image.load()
             turn_upright(image)
