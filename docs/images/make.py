@@ -2,7 +2,8 @@
 
     python docs/images/make.py
 
-From the root of the repository. The run is written to runs/digits_cnn, or is already there.
+From the root of the repository. The run is written to runs/digits_cnn, or is already there. Chromium takes the picture
+of the HTML page.
 """
 
 import subprocess
@@ -21,24 +22,29 @@ def imgcls(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "imgcls_jax", *arguments], check=True)
 
 
-def shrink(source: Path, name: str) -> None:
-    """Save a picture at most WIDTH pixels wide, in a palette of 64 colors."""
+def shrink(source: Path, name: str, colors: int = 64) -> None:
+    """Save a picture at most WIDTH pixels wide, in a palette of so many colors."""
     picture = Image.open(source).convert("RGB")
     if picture.width > WIDTH:
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
-    picture.quantize(64, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
+    picture.quantize(colors, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
 
 
 imgcls("train", "--config", "configs/digits_cnn.py", "--workdir", RUN)
 imgcls("preview", "--config", "configs/digits_cnn.py", "--out", "runs/preview", "--images", "4", "--draws", "8")
-imgcls("report", RUN, "--out", "runs/report")
+imgcls("report", RUN, "--out", "runs/report", "--html", "runs/report.html")
 images = Path("runs/images")
 images.mkdir(parents=True, exist_ok=True)
 for i, digit in enumerate(load_digits().images[1500:1504]):
     Image.fromarray((digit * 255 / 16).round().astype("uint8")).save(images / f"{i}.png")
 imgcls("explain", *(f"{images}/{i}.png" for i in range(4)), "--workdir", RUN, "--neighbors", "5",
        "--out", "runs/explained.png")  # fmt: skip
+subprocess.run(
+    ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1200,1860",
+     "--screenshot=runs/page.png", Path("runs/report.html").absolute().as_uri()], check=True
+)  # fmt: skip
 shrink(min(Path("runs/preview").glob("*.png")), "preview.png")
 shrink(Path(RUN, "curves.png"), "curves.png")
 shrink(next(Path("runs/report").rglob("*confusion*.png")), "confusion.png")
 shrink(Path("runs/explained.png"), "explained.png")
+shrink(Path("runs/page.png"), "page.png", colors=256)
