@@ -47,7 +47,7 @@ def collectives(run):
     return hlo.parse(run.enter_phase(run.abstract_state(0), 0, previous=0)[1].as_text()).collectives()
 
 
-@pytest.mark.parametrize(("bn_group", "groups"), [(1, 8), (4, 2), (None, 1)])
+@pytest.mark.parametrize(("bn_group", "groups"), [(1, 8), (4, 2)])
 def test_training_is_torchs(bn_group, groups, build):
     """BatchNorm2d of the images of a group together is what SyncBatchNorm computes within it."""
     torch = pytest.importorskip("torch")
@@ -96,8 +96,7 @@ def test_by_itself_a_device_sums_nothing_but_gradients_statistics_and_metrics(bu
     (count, sent), (alone_count, alone_sent) = without["all-reduce"], alone["all-reduce"]
     assert alone_count == count == 1
     assert alone_sent - sent == 4 * (4 * 4)  # scale, bias, mean and variance of four channels, float32
-    grouped, whole = (collectives(build(bn_group=n))["all-reduce"][0] for n in (2, None))
-    assert min(grouped, whole) > 1
+    assert collectives(build())["all-reduce"][0] > 1
 
 
 TOGETHER = dict(
