@@ -56,6 +56,8 @@ class Plan:
     minimum: int
     """Bytes that one device at least gives into the sums of gradients: those of what trains, in the
     compute type; 0 on one device."""
+    batch_norm: tuple[int, int] | None = None
+    """Images that BatchNorm normalizes together in training, and the devices that they are on; None without it."""
     suggestions: tuple[str, ...] = ()
     """Settings that were compiled and fit, where the config's own do not."""
 
@@ -106,6 +108,10 @@ def rows(plan: Plan) -> dict[str, str]:
         + (f"; the gradients alone: {size(plan.minimum)}" if plan.minimum else "")
         or "none"
     )
+    if plan.devices > 1 and plan.batch_norm is not None:
+        together, devices = plan.batch_norm
+        where = f"{devices} devices: --config.bn_group=1 needs no sums between them" if devices > 1 else "one device"
+        table["BatchNorm"] = f"over {together:,} images at a time, of {where}"
     if found:
         per_second = plan.batch_size / found.step
         table["step at best"] = (

@@ -52,6 +52,15 @@ def test_report_of_what_does_not_fit(plan):
     assert json.loads(json.dumps(report.document(full)))["fits"] is False
 
 
+def test_report_of_batch_norm(plan):
+    assert plan.batch_norm == (16, plan.devices)
+    alone = report.rows(dataclasses.replace(plan, batch_norm=(2, 1), devices=8))
+    assert alone["BatchNorm"] == "over 2 images at a time, of one device"
+    grouped = report.rows(dataclasses.replace(plan, batch_norm=(16, 8), devices=8))
+    assert grouped["BatchNorm"].startswith("over 16 images at a time, of 8 devices: --config.bn_group=1 needs no sums")
+    assert "BatchNorm" not in report.rows(dataclasses.replace(plan, batch_norm=None))
+
+
 @pytest.mark.slow
 def test_suggestions_are_compiled_and_fit(config, plan, monkeypatch):
     monkeypatch.setattr(make, "memory_limit", lambda mesh: plan.need - 1)
