@@ -81,10 +81,21 @@ def estimate(step: Step, hardware: Hardware, precision: str) -> Estimate | None:
     memory = step.traffic / chip.bandwidth
     if hardware.is_tpu and chip.clock:
         memory = step.cycles / chip.clock if step.cycles else memory
-    n = hardware.devices
-    sent = sum((2 if kind == "all-reduce" else 1) * size for kind, (_, size) in step.collectives.items()) * (n - 1) / n
     between = not hardware.is_tpu and hardware.shape[1] > 1
+    sent = wire_bytes(step.collectives, hardware.devices)
     return Estimate(step.flops / peak, memory, sent / (chip.network if between else chip.link))
+
+
+def wire_bytes(collectives: Mapping[str, tuple[int, int]], devices: int) -> float:
+    """Count the bytes that each device sends in a ring: its part of a sum goes around twice, to be added and to be
+    known, everything else once.
+
+    Args:
+      collectives: {kind: (count, bytes)}, as `Step.collectives`.
+      devices: number of devices.
+    """
+    whole = sum((2 if kind == "all-reduce" else 1) * size for kind, (_, size) in collectives.items())
+    return whole * (devices - 1) / devices
 
 
 def rows(plan: Plan) -> dict[str, str]:

@@ -105,6 +105,42 @@ def test_missing_compiler_is_named(name, package, monkeypatch):
 
 
 @pytest.mark.slow
+def test_devices_that_share_a_batch_send_little_but_the_gradients():
+    digits = io.load("configs/digits_cnn.py")
+    mesh = meshes.make(digits.mesh)
+    step = programs.training(programs.experiment(digits, images.unread(digits, None, None)[0], mesh), 0)
+    gradients = step.memory["parameters"]
+    least = report.wire_bytes({"all-reduce": (1, gradients)}, mesh.size)
+    assert least == 2 * gradients * (mesh.size - 1) / mesh.size
+    assert least <= report.wire_bytes(step.collectives, mesh.size) <= 1.01 * least
+
+
+@pytest.mark.slow
+def test_split_parameters_are_gathered_twice_and_their_gradients_summed_once():
+    """On GPUs, whose compiler makes reduce-scatters; that is 1.5 times what summing all gradients everywhere sends."""
+    if importlib.util.find_spec("jax_cuda13_plugin") is None:
+        pytest.skip("jax_cuda13_plugin is not installed")
+    command = [
+        sys.executable,
+        "-m",
+        "imgcls_jax",
+        "plan",
+        "--config",
+        "configs/digits_cnn.py",
+        "--on",
+        "h100x8",
+        "--json",
+    ]
+    document = json.loads(
+        subprocess.run([*command, "--config.mesh.fsdp=8"], capture_output=True, text=True, check=True).stdout
+    )
+    collectives = document["training"]["collectives"]
+    assert collectives.keys() == {"all-reduce", "all-gather", "reduce-scatter"}
+    least = report.wire_bytes({"all-reduce": (1, document["minimum"])}, 8)
+    assert report.wire_bytes(collectives, 8) <= 1.55 * least
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "package", "devices"), [("h100x8", "jax_cuda13_plugin", 8), ("v5e:2x2", "libtpu", 4)])
 def test_hardware_that_is_not_here(name, package, devices):
     if importlib.util.find_spec(package) is None:
@@ -113,5 +149,5 @@ def test_hardware_that_is_not_here(name, package, devices):
     document = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert document["fits"] and document["devices"] == devices
     count, sent = document["training"]["collectives"]["all-reduce"]
-    assert count > 0 and document["minimum"] <= sent <= 1.02 * document["minimum"]
+    assert count > 0 and document["minimum"] <= sent <= 1.01 * document["minimum"]
     assert document["estimate"]["step"] > 0
