@@ -136,6 +136,11 @@ class Config:
     """Rematerialization: keep only the outputs of convolutions and matrix products for the backward pass, and compute
     normalizations, activations and pooling again. Takes less memory and more time; no effect on a CPU, where XLA undoes
     it."""
+    bn_group: Annotated[int, Field(ge=1)] | None = None
+    """Devices whose images BatchNorm normalizes together in training; it must divide their number. 1: each device by
+    itself, as torch's BatchNorm in DistributedDataParallel, without a sum between devices; N: each N neighbors, as
+    torch's SyncBatchNorm in process groups. Running statistics are the average of all groups. None: all devices, so
+    that the numbers do not depend on them."""
     transfer: Transfer = field(default_factory=Transfer)
     """Loading, replacing and freezing of parameters."""
     eval_batch_size: BatchSize | None = None

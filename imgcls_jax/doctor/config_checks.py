@@ -21,6 +21,7 @@ from imgcls_jax.doctor import pixels
 from imgcls_jax.doctor.findings import Finding, Subject, check, error, some, warning
 from imgcls_jax.evaluation import metrics
 from imgcls_jax.optim import plateau, schedules
+from imgcls_jax.parallel import mesh as meshes
 
 _IMAGES, _DRAWS = 16, 8  # on which an operation must show an effect
 _COMPARED = 2000  # images among which nearest ones are sought
@@ -229,17 +230,20 @@ def learning_rate(subject: Subject) -> Iterator[Finding]:
     )
 
 
-@check(needs=("config", "plan"), quick=True)
+@check(needs=("config", "plan", "mesh"), quick=True)
 def small_batch_norm(subject: Subject) -> Iterator[Finding]:
     """BatchNorm over so few images that its statistics are noise."""
     config = subject.config
-    part = config.batch_size // config.optim.accumulate
+    groups = meshes.batch_groups(config.bn_group, subject.mesh.size)
+    part = config.batch_size // config.optim.accumulate // groups
+    grouped = f", bn_group = {config.bn_group} of {subject.mesh.size} devices" if groups > 1 else ""
     if subject.plan.statistics and config.transfer.batch_norm.normalize_by == "batch" and part < _SMALL_PART:
         yield warning(
             f"BatchNorm normalizes over {part} image{'s' * (part > 1)} at a time",
-            evidence=f"batch_size = {config.batch_size}, optim.accumulate = {config.optim.accumulate}; "
+            evidence=f"batch_size = {config.batch_size}, optim.accumulate = {config.optim.accumulate}{grouped}; "
             f"{len(subject.plan.statistics) // 2} BatchNorm layers",
-            fix=f"a batch_size of at least {_SMALL_PART * config.optim.accumulate}, or, with loaded weights, "
+            fix=f"a batch_size of at least {_SMALL_PART * config.optim.accumulate * groups}, or"
+            f"{' a larger bn_group, or' if groups > 1 else ''}, with loaded weights, "
             "--config.transfer.batch_norm.normalize_by=running",
         )
 

@@ -107,6 +107,10 @@ class BatchNorm(nnx.Module):
     variance; torch normalizes by the biased variance but keeps the unbiased one. Statistics are computed in float32,
     in one pass over the input; the output has the input's dtype. Under `jit` with a sharded batch the statistics are
     those of the global batch.
+
+    A third switch, `batch_groups`, divides the batch into so many equal groups of neighbors, each of which is
+    normalized by its own statistics; the running ones then move towards the groups' average. A group that lies on one
+    device is computed there alone.
     """
 
     def __init__(self, features: int, *, momentum: float = 0.1, epsilon: float = 1e-5, use_scale: bool = True):
@@ -119,30 +123,51 @@ class BatchNorm(nnx.Module):
         self.epsilon = epsilon
         self.use_running_average = False
         self.update_running = True
+        self.batch_groups = 1
 
-    def set_view(self, use_running_average: bool | None = None, update_running: bool | None = None) -> None:
+    def set_view(
+        self,
+        use_running_average: bool | None = None,
+        update_running: bool | None = None,
+        batch_groups: int | None = None,
+    ) -> None:
         """Called by `nnx.view`; None leaves a switch as it is."""
         if use_running_average is not None:
             self.use_running_average = use_running_average
         if update_running is not None:
             self.update_running = update_running
+        if batch_groups is not None:
+            self.batch_groups = batch_groups
 
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
-        if not self.use_running_average and math.prod(x.shape[:-1]) == 1:
+        if self.batch_groups == 1:
+            return self._normalize(x, tuple(range(x.ndim - 1)))
+        if x.shape[0] % self.batch_groups:
+            raise UserError(
+                f"BatchNorm cannot share an input of {x.shape[0]} rows equally among {self.batch_groups} groups: "
+                "leave bn_group out"
+            )
+        # Split where the devices split the batch: the sums within a group of one device need no other one.
+        grouped = x.reshape(self.batch_groups, -1, *x.shape[1:])
+        return self._normalize(grouped, tuple(range(1, x.ndim))).reshape(x.shape)
+
+    def _normalize(self, x: Float[Array, "*batch c"], axes: tuple[int, ...]) -> Float[Array, "*batch c"]:
+        """Normalize by the statistics over these axes: all but the channels', and the groups' where there are any."""
+        count, grouped = math.prod(x.shape[axis] for axis in axes), self.batch_groups > 1
+        if not self.use_running_average and count == 1:
             raise UserError(
                 "BatchNorm has one value of each channel here (a batch of one image, whose map is 1×1): normalized by "
                 "themselves all of them are 0, and nothing is learned: raise batch_size, lower optim.accumulate, or "
-                "use no BatchNorm there"
+                f"use no BatchNorm there{', or leave bn_group out' if grouped else ''}"
             )
         x32 = x.astype(at_least_float32(x.dtype))
         mean, var = self.mean[...], self.var[...]
         if self.update_running or not self.use_running_average:
-            axes = tuple(range(x.ndim - 1))
-            batch_mean = x32.mean(axes)
+            batch_mean = x32.mean(axes, keepdims=grouped)
             # Rounding can make the difference of squares slightly negative.
-            batch_var = jnp.maximum((x32 * x32).mean(axes) - batch_mean * batch_mean, 0)
+            batch_var = jnp.maximum((x32 * x32).mean(axes, keepdims=grouped) - batch_mean * batch_mean, 0)
             if self.update_running:
-                self._update(batch_mean, batch_var, count=math.prod(x.shape[:-1]))
+                self._update(batch_mean, batch_var, count)
             if not self.use_running_average:
                 mean, var = batch_mean, batch_var
         factor = lax.rsqrt(var + self.epsilon)
@@ -150,9 +175,11 @@ class BatchNorm(nnx.Module):
             factor = factor * self.scale[...]
         return ((x32 - mean) * factor + self.bias[...]).astype(x.dtype)
 
-    def _update(self, mean: Float[Array, " c"], biased_var: Float[Array, " c"], count: int) -> None:
+    def _update(self, mean: Float[Array, "*groups c"], biased_var: Float[Array, "*groups c"], count: int) -> None:
         unbiased = biased_var * (count / max(count - 1, 1))
         for running, new in ((self.mean, mean), (self.var, unbiased)):
+            if self.batch_groups > 1:
+                new = new.reshape(self.batch_groups, -1).mean(0)
             running[...] = lax.stop_gradient((1 - self.momentum) * running[...] + self.momentum * new)
 
 

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from imgcls_jax import config as c
+from imgcls_jax.errors import UserError
 
 Tree = dict[str, Any]
 """Nested dicts of arrays; the path of a leaf, "layer1.0.conv1.kernel", is its keys joined by dots."""
@@ -36,8 +37,17 @@ class Network:
     """Random parameters and initial statistics from a key; jitted."""
 
 
-def split(build: Callable[..., nnx.Module], batch_norm: c.BatchNormMode) -> Network:
-    """Take apart the module that `build(rngs=…)` makes, without computing any number yet."""
+def split(build: Callable[..., nnx.Module], batch_norm: c.BatchNormMode, batch_groups: int | None = None) -> Network:
+    """Take apart the module that `build(rngs=…)` makes, without computing any number yet.
+
+    Args:
+      build: makes the module.
+      batch_norm: what BatchNorm layers do in training.
+      batch_groups: parts of a batch that they normalize each by itself; None: the batch as a whole.
+
+    Raises:
+      UserError: there is no layer that can do so.
+    """
     abstract = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
     train = nnx.view(
         abstract,
@@ -46,6 +56,13 @@ def split(build: Callable[..., nnx.Module], batch_norm: c.BatchNormMode) -> Netw
         use_running_average=batch_norm.normalize_by == "running",
         update_running=batch_norm.update_running,
     )
+    if batch_groups is not None:
+        try:
+            train = nnx.view(train, batch_groups=batch_groups)
+        except ValueError:  # flax found no module that takes it
+            raise UserError(
+                "bn_group is set, and the network has no BatchNorm (imgcls_jax.models.layers.BatchNorm): leave it out"
+            ) from None
     evaluate = nnx.view(
         abstract, raise_if_not_found=False, deterministic=True, use_running_average=True, update_running=False
     )
@@ -60,8 +77,9 @@ def split(build: Callable[..., nnx.Module], batch_norm: c.BatchNormMode) -> Netw
     return Network(nnx.split(train)[0], nnx.split(evaluate)[0], jax.jit(create, compiler_options=options))
 
 
-def of_config(config: c.Config, num_classes: int) -> Network:
-    """The model of an experiment on data of `num_classes` classes."""
+def of_config(config: c.Config, num_classes: int, batch_groups: int = 1) -> Network:
+    """The model of an experiment on data of `num_classes` classes; `batch_groups` counts for its training alone, and
+    where `config.bn_group` is set."""
     build = functools.partial(
         config.model.build,
         num_classes=config.model.output_classes(num_classes),
@@ -69,4 +87,4 @@ def of_config(config: c.Config, num_classes: int) -> Network:
         image_size=config.data.image_size,
         dtype=COMPUTE_DTYPE[config.precision],
     )
-    return split(build, config.transfer.batch_norm)
+    return split(build, config.transfer.batch_norm, None if config.bn_group is None else batch_groups)

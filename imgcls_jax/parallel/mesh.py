@@ -2,7 +2,8 @@
 
 The mesh has two axes. A batch is split over both; parameters and optimizer state are whole on every device of the
 `data` axis and split over the `fsdp` axis. Everything runs under `jax.jit`, so a step computes the same numbers on
-one device and on many (up to the rounding of sums), BatchNorm statistics included.
+one device and on many (up to the rounding of sums), BatchNorm statistics included, unless `Config.bn_group` divides
+them.
 """
 
 from collections.abc import Sequence
@@ -64,6 +65,27 @@ def _grid(devices: Sequence[Any], fsdp: int) -> np.ndarray:
 def platform(mesh: jax.sharding.Mesh) -> str:
     """Return what a mesh's devices are, such as "cpu", "gpu" or "tpu"; it may be a mesh to compile for alone."""
     return mesh.devices.flat[0].platform
+
+
+def batch_groups(bn_group: int | None, devices: int) -> int:
+    """Count the groups of devices that normalize their images together.
+
+    Args:
+      bn_group: `Config.bn_group`.
+      devices: number of devices.
+
+    Raises:
+      UserError: the groups are not equal.
+    """
+    if bn_group is None:
+        return 1
+    if devices % bn_group:
+        fits = ", ".join(str(n) for n in range(1, devices + 1) if devices % n == 0)
+        raise UserError(
+            f"bn_group = {bn_group} does not divide the number of devices, {devices}: take one of {fits}, or leave it "
+            "out for all of them"
+        )
+    return devices // bn_group
 
 
 def is_multi_process() -> bool:

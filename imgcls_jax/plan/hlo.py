@@ -39,15 +39,18 @@ class Program:
     entry: str
 
     def collectives(self) -> dict[str, tuple[int, int]]:
-        """Return {kind: (count, bytes of the results)} per run, of one device; those of a loop as often as it runs."""
+        """Return {kind: (count, bytes)} per run, of one device; those of a loop as often as it runs. The bytes are the
+        whole arrays': of the results, and of a reduce-scatter, which leaves each device a part, of the operands."""
         found: dict[str, tuple[int, int]] = {}
+        sizes = {op.name: op.size for operations in self.computations.values() for op in operations}
 
         def add(operation: Operation, times: int) -> None:
             kind = operation.kind.removesuffix("-start")
             if kind not in _COLLECTIVES:
                 return
             count, total = found.get(kind, (0, 0))
-            found[kind] = count + times, total + times * operation.size
+            scattered = sum(sizes.get(name, 0) for name in operation.operands) if kind == "reduce-scatter" else 0
+            found[kind] = count + times, total + times * max(operation.size, scattered)
 
         self._walk(add, fusions=True)
         return found

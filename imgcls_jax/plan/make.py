@@ -69,4 +69,7 @@ def _plan(config: c.Config, hardware: Hardware, grid: np.ndarray, classes: int |
         minimum=sum(leaf.size for leaf in trained) * jnp.dtype(COMPUTE_DTYPE[config.precision]).itemsize
         if mesh.size > 1
         else 0,
+        batch_norm=(config.batch_size // config.optim.accumulate // run.batch_groups, mesh.size // run.batch_groups)
+        if run.plan.statistics and config.transfer.batch_norm.normalize_by == "batch"
+        else None,
     )

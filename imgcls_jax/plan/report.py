@@ -56,6 +56,8 @@ class Plan:
     minimum: int
     """Bytes that one device at least gives into the sums of gradients: those of what trains, in the
     compute type; 0 on one device."""
+    batch_norm: tuple[int, int] | None = None
+    """Images that BatchNorm normalizes together in training, and the devices that they are on; None without it."""
     suggestions: tuple[str, ...] = ()
     """Settings that were compiled and fit, where the config's own do not."""
 
@@ -79,10 +81,21 @@ def estimate(step: Step, hardware: Hardware, precision: str) -> Estimate | None:
     memory = step.traffic / chip.bandwidth
     if hardware.is_tpu and chip.clock:
         memory = step.cycles / chip.clock if step.cycles else memory
-    n = hardware.devices
-    sent = sum((2 if kind == "all-reduce" else 1) * size for kind, (_, size) in step.collectives.items()) * (n - 1) / n
     between = not hardware.is_tpu and hardware.shape[1] > 1
+    sent = wire_bytes(step.collectives, hardware.devices)
     return Estimate(step.flops / peak, memory, sent / (chip.network if between else chip.link))
+
+
+def wire_bytes(collectives: Mapping[str, tuple[int, int]], devices: int) -> float:
+    """Count the bytes that each device sends in a ring: its part of a sum goes around twice, to be added and to be
+    known, everything else once.
+
+    Args:
+      collectives: {kind: (count, bytes)}, as `Step.collectives`.
+      devices: number of devices.
+    """
+    whole = sum((2 if kind == "all-reduce" else 1) * size for kind, (_, size) in collectives.items())
+    return whole * (devices - 1) / devices
 
 
 def rows(plan: Plan) -> dict[str, str]:
@@ -106,6 +119,10 @@ def rows(plan: Plan) -> dict[str, str]:
         + (f"; the gradients alone: {size(plan.minimum)}" if plan.minimum else "")
         or "none"
     )
+    if plan.devices > 1 and plan.batch_norm is not None:
+        together, devices = plan.batch_norm
+        where = f"{devices} devices: --config.bn_group=1 needs no sums between them" if devices > 1 else "one device"
+        table["BatchNorm"] = f"over {together:,} images at a time, of {where}"
     if found:
         per_second = plan.batch_size / found.step
         table["step at best"] = (

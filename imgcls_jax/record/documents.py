@@ -181,6 +181,8 @@ class CheckpointDocument(TypedDict):
     """Why training ended before its last epoch."""
     callbacks: dict[str, dict[str, Any]]
     """The state of each callback that has one."""
+    batch_groups: NotRequired[int]
+    """Parts of a batch that BatchNorm normalizes each by itself; with it the run goes on, on however many devices."""
     card: ModelCard
 
 

@@ -61,7 +61,7 @@ class Experiment:
         self.config, self.dataset, self.mesh = config, dataset, mesh
         self._init_key, self.step_key = jax.random.split(jax.random.key(config.seed))
         self._outputs = outputs = config.model.output_classes(len(dataset.class_names))
-        self.model = network.of_config(config, len(dataset.class_names))
+        self.group_batch_norm(meshes.batch_groups(config.bn_group, mesh.size))
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
         params, stats = self._abstract
         loaded, notes = pretrained.load(config, params, stats, dataset.class_names)
@@ -80,6 +80,12 @@ class Experiment:
             config.optim.schedule, steps_per_epoch=self.steps_per_epoch, epochs=config.epochs
         )
         self._ahead: tuple[int, Future[jax.stages.Compiled]] | None = None
+
+    def group_batch_norm(self, groups: int) -> None:
+        """Let BatchNorm normalize the training batch in so many parts, where `Config.bn_group` asks for parts at all;
+        to be called before anything is compiled."""
+        self.batch_groups = groups
+        self.model = network.of_config(self.config, len(self.dataset.class_names), groups)
 
     # ---- data
 

@@ -390,6 +390,11 @@ class Run:
         saved = resume_point(self.checkpoints, step)
         if step is not None:
             check_data(saved["card"], self.experiment.dataset.split_hash, self.workdir)
+            if (groups := saved.get("batch_groups", 1)) != self.experiment.batch_groups:
+                self.experiment.group_batch_norm(groups)
+                self.tell(
+                    f"BatchNorm still normalizes a batch in {groups} parts, as on the devices that the run began on"
+                )
         self._started = time.perf_counter() - saved["seconds"]
         self._read(saved)
         if not self.is_finished:
@@ -413,5 +418,6 @@ class Run:
             **self.progress.document(),  # type: ignore[typeddict-item]
             "seconds": self.seconds,
             "callbacks": states.states(self.callbacks),
+            "batch_groups": self.experiment.batch_groups,
             "card": self.experiment.card(),
         }

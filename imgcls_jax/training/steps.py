@@ -87,7 +87,8 @@ def build_steps(
             total, stats, metrics = carry
             grads, (stats, new) = jax.grad(loss_of, has_aux=True)(params, stats, *inputs)
             grads = precision.unscale(grads, state.loss_scale)
-            return (jax.tree.map(lambda t, g: t + g / accumulate, total, grads), stats, metrics.merge(new)), None
+            # Nothing lies between a part's gradients and their sum, so that GPUs sum over devices once for all parts.
+            return (jax.tree.map(jnp.add, total, grads), stats, metrics.merge(new)), None
 
         def parts(x: Array) -> Array:
             # Every part takes rows from every device's share of the batch.
@@ -96,10 +97,12 @@ def build_steps(
         carry = (jax.tree.map(jnp.zeros_like, params), state.stats, state.metrics.empty())
         inputs = (parts(images), parts(labels), jax.random.split(dropout_key, accumulate))
         if in_a_loop:
-            return jax.lax.scan(part, carry, inputs)[0]
-        for i in range(accumulate):
-            carry, _ = part(carry, jax.tree.map(lambda x, i=i: x[i], inputs))
-        return carry
+            carry, _ = jax.lax.scan(part, carry, inputs)
+        else:
+            for i in range(accumulate):
+                carry, _ = part(carry, jax.tree.map(lambda x, i=i: x[i], inputs))
+        total, stats, metrics = carry
+        return jax.tree.map(lambda g: g / accumulate, total), stats, metrics
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Tree]:
         """The state after a step, and the gradient of it."""

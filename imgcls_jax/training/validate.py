@@ -8,6 +8,7 @@ from imgcls_jax.config.registry import components
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import metrics, tasks
 from imgcls_jax.optim import checks
+from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.training import evaluators
 from imgcls_jax.training.callbacks import loggers
 
@@ -54,6 +55,7 @@ def _batches(config: c.Config, devices: int) -> None:
             f"batch_size = {config.batch_size} cannot be split into optim.accumulate = {parts} equal parts "
             f"on {devices} device(s): take a multiple of {parts * devices}"
         )
+    meshes.batch_groups(config.bn_group, devices)
 
 
 def _mixing(config: c.Config) -> None:

@@ -156,6 +156,7 @@ def _latest(run: Experiment, workdir: Path, tell: Callable[[str], None]) -> tupl
 
     def read(step: int) -> tuple[TrainState, int, int]:
         saved = resume_point(checkpoints, step)
+        run.group_batch_norm(saved.get("batch_groups", run.batch_groups))
         train_state, previous = restore(run, checkpoints, step, saved)
         return train_state, min(saved["epoch"], run.config.epochs - 1), previous
 

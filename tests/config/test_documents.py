@@ -45,7 +45,7 @@ RENAMED = {"labelled_test": "labeled_test", "normalise_by": "normalize_by", "nor
 ADDED = {
     "": {
         "metrics": [], "callbacks": [], "evaluators": [], "max_steps": None, "evaluate_every_steps": None,
-        "save_every_minutes": None, "log_every_steps": None,
+        "save_every_minutes": None, "log_every_steps": None, "bn_group": None,
     },
     "data": {"fold": None, "group_pattern": None},
     "logging": {"predictions": True, "mlflow_experiment": None, "trackio_project": None, "pictures": True},

@@ -143,13 +143,19 @@ def test_learning_rate_against_the_range_test(tiny_config, recommended, wrong):
     assert bool(list(config_checks.learning_rate(subject))) == wrong  # the peak is 0.05
 
 
-@pytest.mark.parametrize(("batch", "accumulate", "wrong"), [(16, 1, False), (16, 4, True), (4, 1, True)])
-def test_batch_norm_over_few_images(tiny_config, tiny_arrays, batch, accumulate, wrong):
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "bn_group", "wrong"),
+    [(16, 1, None, ""), (16, 4, None, "4 images"), (4, 1, None, "4 images"), (16, 1, 2, ""), (16, 1, 1, "4 images")],
+)
+def test_batch_norm_over_few_images(tiny_config, tiny_arrays, batch, accumulate, bn_group, wrong):
     optim = dataclasses.replace(tiny_config().optim, accumulate=accumulate)
-    config = tiny_config(batch_size=batch, optim=optim)
+    config = tiny_config(batch_size=batch, optim=optim, bn_group=bn_group, mesh=c.Mesh(devices=4))
     dataset = data.load(config.data, arrays=tiny_arrays)
-    plan = Experiment(config, dataset, meshes.make(config.mesh)).plan
-    assert bool(list(config_checks.small_batch_norm(Subject(config.data, config, plan=plan)))) == wrong
+    mesh = meshes.make(config.mesh)
+    plan = Experiment(config, dataset, mesh).plan
+    found = list(config_checks.small_batch_norm(Subject(config.data, config, mesh=mesh, plan=plan)))
+    assert [finding.what for finding in found] == ([f"BatchNorm normalizes over {wrong} at a time"] if wrong else [])
+    assert all(("bn_group = 1 of 4 devices" in finding.evidence) == (bn_group == 1) for finding in found)
 
 
 def test_frozen_random_parameters(tiny_config, tiny_arrays):

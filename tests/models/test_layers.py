@@ -103,6 +103,42 @@ def test_batch_norm_of_a_sharded_batch_uses_the_whole_batch():
     np.testing.assert_allclose(y.mean(0), 0, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_batch_norm_of_groups_is_one_of_each_group(dtype):
+    """By torch: the same layer for each of the groups, whose gradients are summed and running statistics averaged."""
+    torch = pytest.importorskip("torch")
+    draws = rng.normal(2, 3, (8, 3, 5, 6)), rng.standard_normal((8, 3, 5, 6))
+    x, weights = (np.asarray(jnp.asarray(draw, dtype), np.float32) for draw in draws)
+    ours = batch_norm_pair(6, x.shape)[0]
+    copies = [batch_norm_pair(6, x.shape)[1] for _ in range(4)]
+    x_torch = nchw(x)
+    expected = torch.cat([copy(part) for copy, part in zip(copies, x_torch.chunk(4), strict=True)])
+    (expected * nchw(weights)).sum().backward()
+
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+    graphdef, params, stats = nnx.split(nnx.view(ours, batch_groups=4), nnx.Param, nnx.BatchStat)
+
+    params, before = nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
+
+    def loss(params, x):
+        norm = nnx.merge(graphdef, params, before)
+        y = norm(x)
+        return (y.astype(jnp.float32) * weights).sum(), (y, nnx.to_pure_dict(nnx.state(norm, nnx.BatchStat)))
+
+    sharded = jax.device_put(jnp.asarray(x, dtype), jax.NamedSharding(mesh, jax.P("data")))
+    (grads, grad_x), (y, stats) = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, sharded)
+    close = dict(rtol=1e-5, atol=1e-5) if dtype == jnp.float32 else dict(rtol=2e-2, atol=2e-2)
+    assert y.dtype == grad_x.dtype == dtype
+    np.testing.assert_allclose(np.asarray(y, np.float32), nhwc(expected), **close)
+    np.testing.assert_allclose(np.asarray(grad_x, np.float32), nhwc(x_torch.grad), **close)
+    for name, there in (("scale", "weight"), ("bias", "bias")):
+        total = sum(getattr(copy, there).grad for copy in copies)
+        np.testing.assert_allclose(grads[name], total, **close)
+    for name, there in (("mean", "running_mean"), ("var", "running_var")):
+        average = sum(getattr(copy, there) for copy in copies) / 4
+        np.testing.assert_allclose(stats[name], average, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kernel", [1, 3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("groups", [1, 2])

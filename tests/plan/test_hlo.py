@@ -43,6 +43,11 @@ def test_collectives_count_those_of_a_loop_as_often_as_it_runs():
     assert hlo.parse(TEXT).collectives() == {"all-reduce": (3, 3 * 16 * 2), "all-gather": (1, 16 * 4)}
 
 
+def test_a_reduce_scatter_moves_what_it_sums():
+    scatter = TEXT.replace("%ar = bf16[16]{0} all-reduce(%e)", "%ar = bf16[8]{0} reduce-scatter(%e)")
+    assert hlo.parse(scatter).collectives()["reduce-scatter"] == (3, 3 * 16 * 2)
+
+
 def test_traffic_is_what_operations_outside_fusions_read_and_write():
     fusion, all_reduces = (8 + 8) * 4, 3 * (16 + 16) * 2
     gather = (8 + 16) * 4

@@ -5,6 +5,7 @@ import re
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from imgcls_jax import config as c
 from imgcls_jax.errors import UserError
@@ -27,6 +28,10 @@ CNN = dict(convs=(c.Conv(4, 3),), aggregate="flatten")
         (dict(eval_batch_size=3, mesh=c.Mesh(devices=2)), "eval_batch_size = 3 cannot be shared equally by 2 devices"),
         (dict(mesh=c.Mesh(devices=9)), "mesh.devices is 9, but this machine has 8"),
         (dict(mesh=c.Mesh(devices=2, fsdp=3)), "mesh.fsdp = 3 does not divide the number of devices, 2"),
+        (
+            dict(bn_group=3, mesh=c.Mesh(devices=8)),
+            "bn_group = 3 does not divide the number of devices, 8: take one of 1, 2, 4, 8, or leave it out",
+        ),
         (dict(optim=c.Optim(c.SGD(), SCHEDULE, accumulate=3)), "cannot be split into optim.accumulate = 3 equal parts"),
         (dict(data=c.Data(**DATA | dict(image_size=(9, 8)))), "image_size = 9×8 is larger than data.canvas = 8×8"),
         (dict(data=c.Data(**DATA, eval_canvas=c.Canvas(4, 8))), "is larger than data.eval_canvas = 4×8"),
@@ -134,6 +139,8 @@ def test_batchnorm_of_one_value_is_refused_as_by_torch():
         torch.nn.BatchNorm1d(4)(torch.ones(1, 4))
     with pytest.raises(UserError, match="one value of each channel"):
         BatchNorm(4)(jnp.ones((1, 4)))
+    with pytest.raises(UserError, match="one value of each channel .* leave bn_group out"):
+        nnx.view(BatchNorm(4), batch_groups=2)(jnp.ones((2, 4)))
     assert BatchNorm(4)(jnp.ones((1, 2, 1, 4))).shape == (1, 2, 1, 4)
 
 
