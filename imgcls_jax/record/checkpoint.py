@@ -75,6 +75,7 @@ class Checkpoints:
           UserError: this or an earlier checkpoint cannot be written; those before it are whole.
         """
         self.wait()
+        _drop_late_callbacks()
         keep = {self._manager.latest_step(), run["best"], step, *run.get("anchors", ())}
         for old in self._manager.all_steps():
             if old not in keep:
@@ -258,8 +259,8 @@ def _silent() -> Iterator[None]:
 
 
 def _drop_late_callbacks() -> None:
-    """Keep Python from showing tracebacks of the reads that end after the first one of a checkpoint has failed: there
-    is nothing left that would take their errors, and that of the first is raised."""
+    """Keep Python from showing tracebacks of the reads and writes that end after the first one of a checkpoint has
+    failed: there is nothing left that would take their errors, and that of the first is raised."""
     before = sys.unraisablehook
     if getattr(before, "drops_late_callbacks", False):
         return
