@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measured = test if test.views == validation.views else validation
     found = calibration.measure(fitted, measured, _SHOWN)
     calibration.save(fitted, options.workdir)
-    picture, title = options.workdir / "reliability.png", f"{config.name}, {measured.split} images"
+    picture, title = options.workdir / calibration.PICTURE, f"{config.name}, {measured.split} images"
     reliability.plot({"before": found.before, "after": found.after}, measured.labels, picture, title=title)
 
     console = Console()
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "fitted on": f"{fitted.images:,} validation images",
         "temperature": f"{fitted.temperature:.4f}",
         "unknown": energy,
-        "files": f"{options.workdir}/: {calibration.FILE}, reliability.png",
+        "files": f"{options.workdir}/: {calibration.FILE}, {calibration.PICTURE}",
     }
     console.table("calibration", rows)
     figure_rows = [

@@ -21,7 +21,7 @@ from imgcls_jax.evaluation import scores
 from imgcls_jax.evaluation.predictions import Predictions, log_softmax
 from imgcls_jax.record.json_files import read_json, write_json
 
-FILE = "calibration.json"
+FILE, PICTURE = "calibration.json", "reliability.png"
 COVERAGES = tuple(percent / 100 for percent in range(50, 100))
 """Shares of images whose set is to hold their class, for which thresholds are kept."""
 _LARGEST = 100.0  # temperature; its inverse is the smallest
@@ -174,3 +174,11 @@ def load(workdir: str | Path) -> Calibration:
         return Calibration(**read_json(path))
     except TypeError:
         raise UserError(f"{path} is damaged: `imgcls calibrate --workdir {workdir}` writes it again") from None
+
+
+def forget(workdir: Path) -> bool:
+    """Remove what `imgcls calibrate` wrote, as the model is about to change; return whether there was anything."""
+    was_there = (workdir / FILE).exists()
+    for name in (FILE, PICTURE):
+        (workdir / name).unlink(missing_ok=True)
+    return was_there

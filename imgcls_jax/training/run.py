@@ -12,6 +12,7 @@ import jax
 
 from imgcls_jax import config as c
 from imgcls_jax.display.console import Speed
+from imgcls_jax.evaluation import calibration
 from imgcls_jax.evaluation.metrics import AnyMetrics
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.parallel import mesh as meshes
@@ -383,6 +384,8 @@ class Run:
         states.check(saved["callbacks"], self._initial, self.workdir)
         states.load(self.callbacks, saved["callbacks"])
         if not self.is_finished:
+            if jax.process_index() == 0 and calibration.forget(self.workdir):
+                self.tell(f"{calibration.FILE} was of the run so far: `imgcls calibrate` makes it anew at the end")
             self._compile()
 
     def _try(self, step: int | None) -> CheckpointDocument:

@@ -6,7 +6,9 @@ import pytest
 from test_loop import assert_same, final_params
 
 from imgcls_jax import config as c
+from imgcls_jax.cli.calibrate import main as calibrate
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import calibration
 from imgcls_jax.record import continuing
 from imgcls_jax.record.workdir import claimed
 from imgcls_jax.training.loop import train
@@ -52,6 +54,21 @@ def test_more_epochs_of_a_constant_rate_are_those_of_a_longer_run(tiny_config, t
         train(tiny_config(epochs=epochs), tmp_path / "in two parts", arrays=tiny_arrays)
     train(tiny_config(epochs=4), tmp_path / "at once", arrays=tiny_arrays)
     assert_same(final_params(tmp_path / "in two parts"), final_params(tmp_path / "at once"))
+
+
+@pytest.mark.slow
+def test_a_calibration_is_of_the_model_that_it_was_fitted_to(tiny_config, tiny_arrays, tmp_path):
+    """It stays as long as the run does, and is gone once the run goes on."""
+    config = tiny_config(epochs=1, logging=c.Logging(tensorboard=False, predictions=True))
+    train(config, tmp_path, arrays=tiny_arrays)
+    calibrate(["--workdir", str(tmp_path)])
+    fitted = calibration.load(tmp_path)
+    train(config, tmp_path, arrays=tiny_arrays)
+    assert calibration.load(tmp_path) == fitted
+    train(dataclasses.replace(config, epochs=2), tmp_path, arrays=tiny_arrays)
+    assert not (tmp_path / "reliability.png").exists()
+    with pytest.raises(UserError, match="is not calibrated: `imgcls calibrate --workdir"):
+        calibration.load(tmp_path)
 
 
 @pytest.mark.slow
