@@ -11,7 +11,8 @@ card, the license of the weights, and golden images with their outputs, which `i
                torch.load(FILE, weights_only=True)
   safetensors  the same weights, with all texts inside; for keeping
 
-StableHLO and torch files hold no texts: FILE.json lies beside them.
+StableHLO and torch files hold no texts: FILE.json lies beside them. --calibrated makes the probabilities of an ONNX or
+StableHLO file those at the temperature that `imgcls calibrate` has fitted.
 
 Examples:
   imgcls export runs/digits_cnn --to onnx
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--views", choices=flags.VIEWS, metavar="KIND", help="how an image is seen (default: as in the test)"
     )
+    parser.add_argument("--calibrated", action="store_true", help="probabilities at the fitted temperature")
     options = parser.parse_args(arguments)
     if not options.to and not options.out:
         parser.error("--to FORMAT or --out FILE says what to write")
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{options.run} is no folder of a run: --out FILE says where to write")
 
     from imgcls_jax.display.console import Console
+    from imgcls_jax.evaluation import calibration
     from imgcls_jax.export import files
     from imgcls_jax.inference.classifier import Classifier
     from imgcls_jax.xla import runtime
@@ -49,11 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     form = files.format_of(out)
     if options.to and form != options.to:
         parser.error(f"--out {out}: the ending of a {options.to} file is {files.SUFFIXES[options.to]}")
+    fitted = calibration.load(options.run) if options.calibrated else None
+    if fitted and options.views not in (None, fitted.views):
+        parser.error(f"--views {options.views}: the calibration is of images seen as {fitted.views}")
     runtime.setup()
     console = Console()
-    classifier = Classifier.load(options.run, views=options.views)
+    classifier = Classifier.load(options.run, views=fitted.views if fitted else options.views)  # type: ignore[arg-type]
     with console.wait("exporting"):
-        written = classifier.export(out)
+        written = classifier.export(out, temperature=fitted.temperature if fitted else 1.0)
     for path in written:
         console.line(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
     if form == "stablehlo":

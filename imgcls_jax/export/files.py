@@ -57,7 +57,10 @@ def export(program: Program, path: str | Path, form: str | None = None) -> list[
     if not program.class_names:
         raise UserError(f"{program.config.name} has no output layer, so there is nothing to export: train one")
     path = Path(path)
-    return _WRITERS[form or format_of(path)](program, path)
+    form = form or format_of(path)
+    if program.temperature != 1 and form in ("torch", "safetensors"):
+        raise UserError(f"{path} holds weights, which no temperature changes: export to onnx or stablehlo")
+    return _WRITERS[form](program, path)
 
 
 def _onnx(program: Program, path: Path) -> list[Path]:

@@ -46,6 +46,8 @@ class Program:
     card: ModelCard
     views: Views | None
     """Test-time views whose probabilities are averaged; None: the center alone."""
+    temperature: float = 1.0
+    """What the logits are divided by for the probabilities."""
 
     @classmethod
     def of(
@@ -56,11 +58,12 @@ class Program:
         stats: Mapping[str, np.ndarray],
         card: ModelCard,
         views: Views | None,
+        temperature: float = 1.0,
     ) -> "Program":
         """Make the program of a trained model; it computes in float32 whatever the training did.
 
         Raises:
-          UserError: the model predicts numbers.
+          UserError: the model predicts numbers, sees images of 16 bits, or several labels per image at a temperature.
         """
         if config.loss.task == "numbers":
             raise UserError(
@@ -72,7 +75,9 @@ class Program:
                 f"{config.name} sees images of {config.data.canvas.depth} bits per channel, but exported files take "
                 "uint8: use the run's folder itself, by imgcls predict or Classifier.load"
             )
-        return cls(dataclasses.replace(config, precision="fp32"), class_names, params, stats, card, views)
+        if temperature != 1 and config.loss.task == "labels":
+            raise UserError(f"{config.name} predicts several labels per image, which a temperature is not for")
+        return cls(dataclasses.replace(config, precision="fp32"), class_names, params, stats, card, views, temperature)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -114,11 +119,10 @@ class Program:
                     outputs = average(outputs.reshape(count, -1, outputs.shape[-1]))
                 if self.config.loss.task == "labels":
                     return jax.nn.sigmoid(outputs), outputs
-                if outputs.shape[-1] > 1:
-                    return jax.nn.softmax(outputs), outputs
                 # sigmoid(z) is softmax((0, z))[1]
-                both = jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=-1)
-                return jax.nn.softmax(both), outputs
+                single = outputs.shape[-1] == 1
+                both = jnp.concatenate([jnp.zeros_like(outputs), outputs], axis=-1) if single else outputs
+                return jax.nn.softmax(both if self.temperature == 1 else both / self.temperature), outputs
 
         return function
 
@@ -151,6 +155,7 @@ class Program:
                 **more,
             },
             "class_names": list(self.class_names),
+            "temperature": self.temperature,
             "preprocessing": {**self.card["preprocessing"], "views": self.views or "center"},
             "license": license_of(self.config),
             "model_card": self.card,

@@ -434,7 +434,7 @@ class Classifier:
         }
         return result, predictions
 
-    def export(self, path: str | Path) -> list[Path]:
+    def export(self, path: str | Path, *, temperature: float = 1.0) -> list[Path]:
         """Write the model as one file for other programs; the file's ending says the format.
 
         >>> from imgcls_jax import Classifier
@@ -446,14 +446,14 @@ class Classifier:
 
         Args:
           path: FILE.onnx, FILE.stablehlo, FILE.pth (a torch state dict) or FILE.safetensors.
+          temperature: what the file divides logits by for its probabilities, such as that of `imgcls calibrate`.
 
-        Returns:
-          The files that were written: this one, and where the format holds no texts FILE.json beside it.
+        Returns: the files that were written: this one, and where the format holds no texts FILE.json beside it.
 
         Raises:
           UserError: the format cannot hold the network, a package is missing, or the file cannot be written.
         """
-        return export_files.export(self._trained.program(self._views), path)
+        return export_files.export(self._trained.program(self._views, temperature), path)
 
     # ---- how
 

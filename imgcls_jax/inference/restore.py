@@ -40,9 +40,14 @@ class TrainedModel:
     notes: tuple[str, ...] = ()
     """Sentences on where the config departs from how the weights were trained."""
 
-    def program(self, views: Views | None) -> Program:
-        """Return the model as one function, to be exported; `views`: None: the center of each image alone."""
-        return Program.of(self.config, self.class_names, self.params, self.stats, self.card, views)
+    def program(self, views: Views | None, temperature: float = 1.0) -> Program:
+        """Return the model as one function, to be exported.
+
+        Args:
+          views: test-time views; None: the center of each image alone.
+          temperature: what logits are divided by for the probabilities.
+        """
+        return Program.of(self.config, self.class_names, self.params, self.stats, self.card, views, temperature)
 
     @property
     def num_trained(self) -> int:

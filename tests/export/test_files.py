@@ -8,10 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import scipy.special
 
 from imgcls_jax import Classifier
 from imgcls_jax.cli import app
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import calibration
 from imgcls_jax.export import files, standalone
 
 pytest.importorskip("onnxruntime")
@@ -62,8 +64,28 @@ def test_every_format_keeps_the_model(exported, capsys):
     assert done.returncode == 0, done.stderr
     assert "ok: logits within" in done.stdout
 
+    _check_temperature(exported, images, capsys)
     _check_damage(exported)
     _check_figures(exported, capsys)
+
+
+def _check_temperature(folder: Path, images: np.ndarray, capsys) -> None:
+    """Probabilities at the temperature that was fitted, beside logits as they are."""
+    app.main(["evaluate", "--workdir", str(folder)])
+    app.main(["calibrate", "--workdir", str(folder)])
+    fitted = calibration.load(folder).temperature
+    assert fitted != 1
+    for suffix in (".onnx", ".stablehlo"):
+        path = folder / f"calibrated{suffix}"
+        app.main(["export", str(folder), "--calibrated", "--out", str(path)])
+        probabilities, logits = standalone.load(path)(images)
+        np.testing.assert_allclose(logits, Classifier.load(folder).logits(images), atol=1e-5)
+        np.testing.assert_allclose(probabilities, scipy.special.softmax(logits / fitted, axis=1), atol=1e-6)
+        assert standalone.document(path)["temperature"] == fitted
+        app.main(["verify", str(path)])
+    assert "ok: logits within" in capsys.readouterr().out
+    with pytest.raises(UserError, match="holds weights, which no temperature changes: export to onnx or stablehlo"):
+        app.main(["export", str(folder), "--calibrated", "--to", "torch"])
 
 
 def _check_damage(folder: Path) -> None:
