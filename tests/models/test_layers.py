@@ -160,8 +160,8 @@ def test_conv_matches_torch(kernel, stride, groups):
     graphdef, state = nnx.split(ours)
     grads, grad_x = jax.grad(lambda s, x: (nnx.merge(graphdef, s)(x) * weights).sum(), (0, 1))(state, jnp.asarray(x))
     np.testing.assert_allclose(grad_x, nhwc(x_torch.grad), atol=1e-5)
-    np.testing.assert_allclose(grads["kernel"][...], to_ours(theirs.weight.grad.numpy()), atol=2e-5)
-    np.testing.assert_allclose(grads["bias"][...], theirs.bias.grad.numpy(), atol=2e-5)
+    np.testing.assert_allclose(grads["kernel"][...], to_ours(theirs.weight.grad.numpy()), rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(grads["bias"][...], theirs.bias.grad.numpy(), rtol=1e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh", "gelu", "silu"])
