@@ -27,7 +27,11 @@ EXPECTED = {
     ],
     "f03": [r"^rc 2"],
     "f04": [r"predict dog/: rows 20 "],
-    "f06": [r"file name: train rc 0", r"p.csv rows: 20", r"rc 2\s+error: 1 of 41 images of the folder data cannot be read"],
+    "f06": [
+        r"file name: train rc 0",
+        r"p.csv rows: 20",
+        r"rc 2\s+error: 1 of 41 images of the folder data cannot be read",
+    ],
     "f07": [r"A \(seed 1\): rc 0  B \(seed 2\): rc 2", r"is in use by process \d+ on ", r"40 lines for 40 epochs"],
     "f08": [r"result.json: None", r"best.metric = loss\n.* rc 2"],
     "f11": [r"(?s)(run \d: rc 2; .*?sentence only.*?){4}"],

@@ -13,6 +13,7 @@ from imgcls_jax import config as c
 from imgcls_jax.cli import predict
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import predictions, tasks
+from imgcls_jax.export import standalone
 from imgcls_jax.inference.classifier import Classifier
 from imgcls_jax.training.loop import train
 
@@ -95,6 +96,14 @@ def test_several_labels_are_learned_tested_and_predicted(config, digits, tmp_pat
     with pytest.raises(UserError, match="--sets is for one class per image"):
         predict.main(["--workdir", str(workdir), str(tmp_path), "--sets", "0.9"])
 
+    pytest.importorskip("onnxruntime")
+    classifier.export(tmp_path / "model.onnx")
+    probabilities, logits = standalone.load(tmp_path / "model.onnx")(arrays["x_test"][..., None])
+    np.testing.assert_allclose(logits, kept.logits, atol=1e-4)
+    np.testing.assert_allclose(probabilities, tasks.sigmoid(kept.logits), atol=1e-5)
+    assert standalone.document(tmp_path / "model.onnx")["model_card"]["thresholds"] == tuned
+    with pytest.raises(UserError, match="predicts several labels per image, which a temperature is not for"):
+        classifier.export(tmp_path / "model.onnx", temperature=2.0)
     exported = tmp_path / "model.safetensors"
     classifier.export(exported)
     again = Classifier.load(exported)

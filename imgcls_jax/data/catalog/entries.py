@@ -38,7 +38,7 @@ ENTRIES = {
             "imagenette",
             1_557_161_267,
             {"train": 9_469, "validation": 3_925},
-            "Apache-2.0 (the selection); images of ImageNet: non-commercial research and education only",
+            "those of ImageNet: non-commercial research and education only",
         ),
         Entry(
             "cats_vs_dogs",
@@ -50,7 +50,7 @@ ENTRIES = {
             "stanford_dogs",
             815_912_960,
             {"train": 12_000, "test": 8_580},
-            "images of ImageNet: non-commercial research and education only",
+            "those of ImageNet: non-commercial research and education only",
         ),
         Entry(
             "oxford_iiit_pet",
