@@ -174,11 +174,3 @@ def load(workdir: str | Path) -> Calibration:
         return Calibration(**read_json(path))
     except TypeError:
         raise UserError(f"{path} is damaged: `imgcls calibrate --workdir {workdir}` writes it again") from None
-
-
-def forget(workdir: Path) -> bool:
-    """Remove what `imgcls calibrate` wrote, as the model is about to change; return whether there was anything."""
-    was_there = (workdir / FILE).exists()
-    for name in (FILE, PICTURE):
-        (workdir / name).unlink(missing_ok=True)
-    return was_there

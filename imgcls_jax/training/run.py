@@ -12,7 +12,7 @@ import jax
 
 from imgcls_jax import config as c
 from imgcls_jax.display.console import Speed
-from imgcls_jax.evaluation import calibration
+from imgcls_jax.evaluation import calibration, predictions, thresholds
 from imgcls_jax.evaluation.metrics import AnyMetrics
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.parallel import mesh as meshes
@@ -384,9 +384,18 @@ class Run:
         states.check(saved["callbacks"], self._initial, self.workdir)
         states.load(self.callbacks, saved["callbacks"])
         if not self.is_finished:
-            if jax.process_index() == 0 and calibration.forget(self.workdir):
-                self.tell(f"{calibration.FILE} was of the run so far: `imgcls calibrate` makes it anew at the end")
+            if jax.process_index() == 0:
+                self._forget_answers()
             self._compile()
+
+    def _forget_answers(self) -> None:
+        """Remove what was computed from the best epoch so far, which would be taken for a later one's."""
+        kept = [predictions.path_of(self.workdir, split) for split in ("validation", "test")]
+        fitted = [self.workdir / name for name in (thresholds.FILE, calibration.FILE, calibration.PICTURE)]
+        if gone := [path for path in (*kept, *fitted) if path.exists()]:
+            for path in gone:
+                path.unlink()
+            self.tell(f"removed, as they are of the run so far: {', '.join(path.name for path in gone)}")
 
     def _try(self, step: int | None) -> CheckpointDocument:
         """Restore a checkpoint, or for None the start, and compile the step meanwhile."""

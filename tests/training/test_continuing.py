@@ -57,16 +57,17 @@ def test_more_epochs_of_a_constant_rate_are_those_of_a_longer_run(tiny_config, t
 
 
 @pytest.mark.slow
-def test_a_calibration_is_of_the_model_that_it_was_fitted_to(tiny_config, tiny_arrays, tmp_path):
-    """It stays as long as the run does, and is gone once the run goes on."""
+def test_answers_are_of_the_model_that_gave_them(tiny_config, tiny_arrays, tmp_path):
+    """They stay as long as the run does, and are gone once it goes on."""
     config = tiny_config(epochs=1, logging=c.Logging(tensorboard=False, predictions=True))
     train(config, tmp_path, arrays=tiny_arrays)
     calibrate(["--workdir", str(tmp_path)])
     fitted = calibration.load(tmp_path)
     train(config, tmp_path, arrays=tiny_arrays)
     assert calibration.load(tmp_path) == fitted
-    train(dataclasses.replace(config, epochs=2), tmp_path, arrays=tiny_arrays)
-    assert not (tmp_path / "reliability.png").exists()
+    silent = c.Logging(tensorboard=False, predictions=False)
+    train(dataclasses.replace(config, epochs=2, logging=silent), tmp_path, arrays=tiny_arrays)
+    assert not [*tmp_path.glob("predictions_*"), *tmp_path.glob("reliability*")]
     with pytest.raises(UserError, match="is not calibrated: `imgcls calibrate --workdir"):
         calibration.load(tmp_path)
 
