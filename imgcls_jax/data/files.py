@@ -47,12 +47,15 @@ class PassedOver:
     """Number of hidden files and folders, and those of the operating system."""
     folders: dict[str, str] = field(default_factory=dict)
     """Reason by path of each folder that was not searched."""
+    unlisted: list[str] = field(default_factory=list)
+    """Those of them that cannot be listed: what is in them is missing."""
 
     def add(self, other: "PassedOver") -> None:
         """Add what another search passed over."""
         self.suffixes += other.suffixes
         self.hidden += other.hidden
         self.folders |= other.folders
+        self.unlisted += other.unlisted
 
     def __str__(self) -> str:
         """Return it in words, such as "90 .heic files, 2 hidden"; empty where nothing was passed over."""
@@ -98,6 +101,7 @@ def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
                 entries = list(listing)
         except OSError as error:
             passed.folders[path] = error.strerror or str(error)
+            passed.unlisted.append(path)
             continue
         for entry in entries:
             if is_hidden(entry.name):

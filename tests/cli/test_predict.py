@@ -1,8 +1,10 @@
 """The tables of `imgcls predict`, and what `imgcls calibrate` makes of them."""
 
 import csv
+import errno
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -67,6 +69,24 @@ def test_calibrated_tables_of_every_format(finished_run, tmp_path, monkeypatch, 
     capsys.readouterr()
     predict.main([*command, "--threshold", "1"])
     assert all(line.startswith("unknown") for line in capsys.readouterr().out.splitlines())
+
+    # A folder that cannot be listed is a row too, and a status other than 0.
+    (images / "broken.png").unlink()
+    (images / "closed").mkdir()
+    scandir = os.scandir
+
+    def listing(path):
+        if os.path.basename(path) == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return scandir(path)
+
+    monkeypatch.setattr("imgcls_jax.data.files.os.scandir", listing)
+    with pytest.raises(
+        UserError, match="1 of 5 images cannot be read, all others are classified; .*closed"
+    ):
+        predict.main(["--workdir", str(workdir), str(images), "--csv", str(files["csv"])])
+    with open(files["csv"], newline="") as file:
+        assert [row["status"][:10] for row in csv.DictReader(file)] == ["ok"] * 4 + ["unreadable"]
 
 
 @pytest.mark.parametrize(

@@ -105,4 +105,5 @@ def test_a_folder_that_cannot_be_listed_is_passed_over(tmp_path: Path, monkeypat
     monkeypatch.setattr(files.os, "scandir", listing)
     assert names(tmp_path) == ["a/0.png", "b/0.png"]
     assert str(find_images(tmp_path)[1]) == f"{tmp_path}/closed/ ({os.strerror(errno.EIO)})"
+    assert find_images(tmp_path)[1].unlisted == [f"{tmp_path}/closed"]
     assert find_images(tmp_path / "closed")[0] == []
