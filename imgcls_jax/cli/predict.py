@@ -49,8 +49,8 @@ def find(paths: Sequence[Path]) -> list[Path]:
     A path that does not exist may be a pattern (*, ?, [, and ** for any depth), and - stands for the lines of standard
     input, which are paths.
 
-    They are those that training takes of a folder, and the folders below it that cannot be listed, as images that cannot
-    be read. What is passed over is said on stderr.
+    They are those that training takes of a folder, and folders below it that cannot be listed, as images that cannot be
+    read. What is passed over is said on stderr.
 
     Raises:
       UserError: a path does not exist, or a folder holds no images.
