@@ -81,9 +81,7 @@ def test_calibrated_tables_of_every_format(finished_run, tmp_path, monkeypatch, 
         return scandir(path)
 
     monkeypatch.setattr("imgcls_jax.data.files.os.scandir", listing)
-    with pytest.raises(
-        UserError, match="1 of 5 images cannot be read, all others are classified; .*closed"
-    ):
+    with pytest.raises(UserError, match="1 of 5 images cannot be read, all others are classified; .*closed"):
         predict.main(["--workdir", str(workdir), str(images), "--csv", str(files["csv"])])
     with open(files["csv"], newline="") as file:
         assert [row["status"][:10] for row in csv.DictReader(file)] == ["ok"] * 4 + ["unreadable"]
