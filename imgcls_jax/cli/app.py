@@ -9,6 +9,8 @@ from pathlib import Path
 from imgcls_jax.cli import completion, flags, together
 from imgcls_jax.errors import UserError, did_you_mean, short
 
+_PUBLISH = "publish a run to a folder or Hugging Face; fetch one"
+
 COMMANDS = {
     "train": "train on your images or by a config, or continue a run",
     "evaluate": "measure a run, or weights from elsewhere, on the test images",
@@ -18,6 +20,8 @@ COMMANDS = {
     "calibrate": "fit how far a run's probabilities can be trusted",
     "export": "write a run as one file: ONNX, StableHLO, torch, safetensors",
     "verify": "run an exported file's golden images, and compare",
+    "push": _PUBLISH,
+    "pull": _PUBLISH,
     "serve": "answer HTTP requests with an exported ONNX file",
     "report": "compare runs: curves, confusion matrices; or one HTML page",
     "doctor": "look for what is wrong with data, config and machine",
@@ -32,12 +36,12 @@ COMMANDS = {
     "corruptions": "measure the accuracy on corrupted test images",
     "parity": "compare a model with its original in torch, layer by layer",
 }
-"""What each subcommand does; `main(arguments)` of the module of its name runs it."""
+"""What each subcommand does; `main(arguments)` of the module of its name runs it. Those that do the same share a line
+of the help, which must fit on a screen of 24 lines."""
 
 _HELP = """\
 usage: {program} COMMAND [FLAGS]   (COMMAND --help explains one)
 {commands}
-
 A first run:   {program} train --config configs/digits_cnn.py
 """
 
@@ -50,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name = completion.complete_command(COMMANDS)
     if name in ("-h", "--help"):
         width = max(map(len, COMMANDS))
-        commands = "\n".join(f"  {command:{width}}  {what}" for command, what in COMMANDS.items())
+        lines: dict[str, list[str]] = {}
+        for command, what in COMMANDS.items():
+            lines.setdefault(what, []).append(command)
+        commands = "\n".join(f"  {', '.join(names):{width}}  {what}" for what, names in lines.items())
         print(_HELP.format(program=typed, commands=commands), end="")
     elif name == "--version":
         from importlib.metadata import version

@@ -232,6 +232,9 @@ def saved_config(workdir: Path) -> "Config":
     """
     from imgcls_jax.config import io
 
+    if found := re.fullmatch(r"hf:/+(.*)", str(workdir)):  # pathlib makes one slash of two
+        repository = f"hf://{found[1]}"
+        raise UserError(f"{repository} is on Hugging Face: fetch it first, by `imgcls pull {repository} FOLDER`")
     if is_folder(workdir) and not is_file(workdir / "config.json"):
         raise UserError(f"{workdir} is not the folder of a run: it has no config.json")
     if not is_folder(workdir):

@@ -81,10 +81,10 @@ class Classifier:
         ('red', 'green', 'blue')
 
         Args:
-          source: the work directory of a run, whose best checkpoint is taken (the data set of the run need not be
-            there, nor its devices); the name of published weights, such as "torchvision/resnet50.IMAGENET1K_V2", with
-            which they are downloaded unless they are in the cache; a .safetensors or .pth file that `export` wrote; or,
-            with `config`, any torch or safetensors file.
+          source: the work directory of a run, whose best checkpoint is taken (its data and devices need not be there),
+            a folder that `imgcls push` wrote, or "hf://OWNER/NAME"; the name of published weights, such as
+            "torchvision/resnet50.IMAGENET1K_V2", downloaded unless they are in the cache; a .safetensors or .pth file
+            that `export` wrote; or, with `config`, any torch or safetensors file.
           config: the experiment whose network, preprocessing, classes and data belong to the weights. None: a run's
             own, or what published weights were made for.
           views: how each image is seen: "center", or a kind of `Config.test_views`; None: as the run's test does.

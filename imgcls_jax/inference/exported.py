@@ -10,6 +10,7 @@ from imgcls_jax import weights
 from imgcls_jax.config import io
 from imgcls_jax.errors import UserError
 from imgcls_jax.export import standalone
+from imgcls_jax.export.hub import folder
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.models import network
 from imgcls_jax.weights import fit, paths
@@ -27,8 +28,13 @@ def is_exported(path: str | Path) -> bool:
         return length < 2**27 and standalone.MARK in file.read(length)
 
 
-def read(path: str | Path) -> TrainedModel:
+def read(path: str | Path, *, foreign: bool = False) -> TrainedModel:
     """Read a trained model from an exported .safetensors or .pth file.
+
+    Args:
+      path: the file.
+      foreign: it comes from somebody else, and must not say which files of this machine are executed: components of
+        one's own are found where Python finds modules, and not where they were.
 
     Raises:
       UserError: the file is not ours, has changed, or does not fit this version.
@@ -38,7 +44,8 @@ def read(path: str | Path) -> TrainedModel:
     except standalone.Unusable as error:
         raise UserError(str(error)) from None
     card = about["model_card"]
-    config, names = io.from_document(card["config"], str(path)), tuple(card["class_names"])
+    config = io.from_document(folder.without_modules(card["config"]) if foreign else card["config"], str(path))
+    names = tuple(card["class_names"])
     abstract = jax.eval_shape(network.of_config(config, max(len(names), 1)).create, jax.random.key(0))
     state = weights.read(Path(path))
     if about["imgcls_jax"]["names"] == "torch":

@@ -1,4 +1,4 @@
-"""Where trained models come from: a run, published weights by name, or a file of weights with a config."""
+"""Where trained models come from: a run, its published folder, published weights by name, or weights with a config."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ import numpy as np
 from imgcls_jax import config as c
 from imgcls_jax import weights
 from imgcls_jax.errors import UserError
+from imgcls_jax.export.hub import folder
 from imgcls_jax.inference import exported, initial, restore
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.models import architectures, network
@@ -27,8 +28,11 @@ _BATCH = 32
 
 def read(source: str | Path, config: c.Config | None = None) -> TrainedModel:
     """Read a trained model; see `Classifier.load` for the arguments and errors."""
+    published = folder.weights_of(source)
     if config is not None:
-        return _of_config(source, config)
+        return _of_config(published or source, config)
+    if published:
+        return exported.read(published, foreign=True)
     if Path(source).is_dir():
         return restore.of_run(source)
     if entry := weights.published().get(str(source)):
