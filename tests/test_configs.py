@@ -65,7 +65,6 @@ DIFFERENT = {
     "cifar10_squeezenet.py:as_run",
     "imagenette_cnn.py:all",
     "imagenette_r18.py:as_run",
-    "sketch_dinov2.py:finetune",
 }
 
 

@@ -90,11 +90,19 @@ SLOW = {
     "dinov2_base": (MODELS["dinov2_vitb14"], (28, 28), 3),
 }
 # Variants of others in the list, which compile for a minute each.
-DEEP = {"squeezenet1_0", "efficientnet_lite0", "resnet50", "resnet50_v1", "resnext50_32x4d", "dinov2_base"}
+DEEP = {
+    "cifar_resnet20_b",
+    "squeezenet1_0",
+    "efficientnet_lite0",
+    "resnet50",
+    "resnet50_v1",
+    "resnext50_32x4d",
+    "dinov2_base",
+}
 slow = [pytest.mark.slow]
 CASES = [
-    *SMALL,
-    *(pytest.param(name, marks=[*slow, pytest.mark.deep] if name in DEEP else slow) for name in SLOW),
+    pytest.param(name, marks=[pytest.mark.deep, *slow] if name in DEEP else slow if name in SLOW else [])
+    for name in SMALL | SLOW
 ]
 CLASSES = 5
 

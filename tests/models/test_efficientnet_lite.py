@@ -208,7 +208,9 @@ def test_the_published_file_is_complete_there_and_back(version):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", ["lite0", "lite1", "lite2"])
+@pytest.mark.parametrize(
+    "version", ["lite0", *(pytest.param(name, marks=pytest.mark.deep) for name in ("lite1", "lite2"))]
+)
 def test_published_logits_equal_torchs(version):
     torch = pytest.importorskip("torch")
     entry = weights.published()[f"efficientnet_lite/{version}"]

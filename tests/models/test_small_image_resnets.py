@@ -94,7 +94,12 @@ CASES = {
 
 
 @pytest.mark.parametrize(
-    "case", ["option A", *(pytest.param(case, marks=pytest.mark.slow) for case in ("option B", "wide"))]
+    "case",
+    [
+        "option A",
+        pytest.param("option B", marks=[pytest.mark.slow, pytest.mark.deep]),
+        pytest.param("wide", marks=pytest.mark.slow),
+    ],
 )
 def test_matches_torch(case):
     config, make_theirs = CASES[case]

@@ -11,9 +11,10 @@ import pytest
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments(tiny_arrays, tmp_path):
+@pytest.mark.parametrize("kills", ["12", pytest.param("26", marks=pytest.mark.deep)])
+def test_killed_at_random_moments(kills, tiny_arrays, tmp_path):
     """IMGCLS_TEST_KILLS sets their number, IMGCLS_TEST_SEED the moments."""
-    kills, seed = (os.environ.get(f"IMGCLS_TEST_{name}", default) for name, default in (("KILLS", "26"), ("SEED", "0")))
+    kills, seed = os.environ.get("IMGCLS_TEST_KILLS", kills), os.environ.get("IMGCLS_TEST_SEED", "0")
     np.savez(tmp_path / "arrays.npz", **tiny_arrays)
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("kill_campaign.py"), tmp_path, kills, seed],

@@ -32,7 +32,7 @@ def exhausted(*_):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("share", [0.7, 0.3])
+@pytest.mark.parametrize("share", [0.7, pytest.param(0.3, marks=pytest.mark.deep)])
 def test_what_is_proposed_fits(wide, tiny_arrays, tmp_path, monkeypatch, share):
     whole = need(wide, tiny_arrays)
     limit = int(share * whole)
