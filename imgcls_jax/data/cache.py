@@ -244,9 +244,8 @@ def _decode_all(
     """Decode all images in order, the canvases going to `writer`; return the aspects, the hashes of the encoded images
     and the unreadable examples."""
     n = len(examples)
-    step = min(
-        64, max(1, 2**23 // canvas.nbytes)
-    )  # Images per task: enough to pay for its overhead, not too much memory.
+    # Images per task: enough to pay for its overhead, not too much memory.
+    step = min(64, max(1, 2**23 // canvas.nbytes))
     black = np.zeros((canvas.height, canvas.width, canvas.channels), canvas.dtype)
     aspect, content = np.ones(n, np.float32), np.zeros(n, np.uint64)
     bad: dict[int, str] = {}

@@ -1,7 +1,7 @@
 """Decode an image of any kind to a grayscale or RGB Pillow image."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ _HEAD = 2**16
 # EXIF orientations: those that exchange height and width; whose left is the file's right or bottom; whose top is.
 _TURNED, _FROM_LEFT, _FROM_TOP = (5, 6, 7, 8), (2, 3, 6, 7), (3, 4, 7, 8)
 # TIFF tags that Pillow leaves to us beyond 8 bits, and values of them.
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED = 0, 1
 SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 """Pillow's modes of gray images of more than 8 bits."""
@@ -91,17 +91,20 @@ def decode(
     """
     if isinstance(encoded, np.ndarray):
         return _whole(convert(_of_array(encoded), channels))
-    try:
+    with reasons():
         if isinstance(encoded, Image.Image):
             return _whole(convert(_upright_copy(encoded), channels))
         content = contents(encoded, limits)
-        if not content:
-            raise UnreadableImageError("the file is empty (0 bytes)")
-        if len(content) > limits.file_bytes:
-            raise UnreadableImageError(f"{len(content):,} bytes exceed the {limits.file_bytes:,} of data.canvas")
         if arrays.is_array(content):
             return _whole(convert(_of_array(array(content, limits)), channels))
         return _decode_any(content, channels, needed, limits)
+
+
+@contextlib.contextmanager
+def reasons() -> Iterator[None]:
+    """Within it, make UnreadableImageError of whatever decoding raises."""
+    try:
+        yield
     except UnreadableImageError:
         raise
     except image_formats.UnknownFormatError as error:
@@ -135,9 +138,14 @@ def contents(encoded: bytes | Path, limits: Limits) -> bytes:
     """Return the bytes of an encoded image, those of a file read from it.
 
     Raises:
-      UnreadableImageError: the file cannot be read; the message is the reason.
+      UnreadableImageError: the file cannot be read, is empty or too large; the message is the reason.
     """
-    return _content(encoded, limits.file_bytes) if isinstance(encoded, Path) else encoded
+    content = _content(encoded, limits.file_bytes) if isinstance(encoded, Path) else encoded
+    if not content:
+        raise UnreadableImageError("the file is empty (0 bytes)")
+    if len(content) > limits.file_bytes:
+        raise UnreadableImageError(f"{len(content):,} bytes exceed the {limits.file_bytes:,} of data.canvas")
+    return content
 
 
 def _content(path: Path, most: int, head: int | None = None) -> bytes:
@@ -295,7 +303,7 @@ def sixteen_bits(image: Image.Image) -> tuple[UInt16[np.ndarray, "h w"], int]:
       UnreadableImageError: it has another depth, whose range is unknown.
     """
     tags = getattr(image, "tag_v2", None) or {}
-    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
     if bits not in (12, 16):
         raise UnreadableImageError(f"{bits}-bit pixels, whose range is unknown; store the image with 8 or 16 bits")
     if tags.get(_SAMPLE_FORMAT, (1,))[0] != _UNSIGNED:

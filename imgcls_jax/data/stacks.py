@@ -9,12 +9,14 @@ from PIL import Image, ImageSequence
 from imgcls_jax.config.data import Canvas
 from imgcls_jax.data import arrays, image_formats
 from imgcls_jax.data.decode import (
+    BITS_PER_SAMPLE,
     SIXTEEN_BIT,
     Limits,
     UnreadableImageError,
     array,
     contents,
     convert,
+    reasons,
     sixteen_bits,
     turn_upright,
 )
@@ -22,7 +24,6 @@ from imgcls_jax.data.examples import Encoded
 
 # PNG: where its header has the bits per channel and the kind of color, and the kinds of several channels.
 _PNG, _PNG_BITS, _PNG_COLOR, _COLORS = b"\x89PNG\r\n\x1a\n", 24, 25, (2, 4, 6)
-_BITS_PER_SAMPLE = 258  # a TIFF tag
 _BANDS = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB", "RGBA": "RGBA", "CMYK": "CMYK", "LA": "LA"}
 
 
@@ -37,14 +38,8 @@ def read(encoded: Encoded | Image.Image, canvas: Canvas, limits: Limits) -> UInt
     Raises:
       UnreadableImageError: it cannot be used, or has another number of channels; the message is the reason.
     """
-    try:
+    with reasons():
         pixels = _pixels(encoded, canvas, limits)
-    except UnreadableImageError:
-        raise
-    except image_formats.UnknownFormatError as error:
-        raise UnreadableImageError(str(error)) from None
-    except Exception as error:  # Pillow's plugins raise SyntaxError, struct.error, EOFError … on damaged files.
-        raise UnreadableImageError(f"{type(error).__name__}: {error}") from error
     if (found := pixels.shape[2]) != canvas.channels:
         raise UnreadableImageError(
             f"{found} channel{'s'[: found > 1]}, not the {canvas.channels} of data.canvas.channels"
@@ -58,10 +53,6 @@ def _pixels(encoded: Encoded | Image.Image, canvas: Canvas, limits: Limits) -> U
     if isinstance(encoded, Image.Image):
         return _of_frame(encoded.copy(), canvas.channels)
     content = contents(encoded, limits)
-    if not content:
-        raise UnreadableImageError("the file is empty (0 bytes)")
-    if len(content) > limits.file_bytes:
-        raise UnreadableImageError(f"{len(content):,} bytes exceed the {limits.file_bytes:,} of data.canvas")
     if arrays.is_array(content):
         return array(content, limits)
     if content.startswith(_PNG) and len(content) > _PNG_COLOR:
@@ -85,7 +76,7 @@ def _pages(image: Image.Image, canvas: Canvas, limits: Limits) -> Iterator[UInt[
             page.load()
         turn_upright(page)
         if page.format == "TIFF" and page.mode not in SIXTEEN_BIT:
-            _refuse_lost_bits(max(getattr(page, "tag_v2", {}).get(_BITS_PER_SAMPLE, (8,))), canvas)
+            _refuse_lost_bits(max(getattr(page, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))), canvas)
         found = _of_frame(page, None if is_stack else canvas.channels)
         if shape not in (None, found.shape[:2]):
             raise UnreadableImageError(
