@@ -54,6 +54,7 @@ class Checkpoints:
         # Unfinished checkpoints of a killed run lie under temporary names; its next process clears them away, at the
         # latest before its first save.
         logging.getLogger("absl").addFilter(_has_no_traceback)
+        _drop_late_callbacks()
         self._read_only = read_only
         with _silent():
             self._manager = ocp.CheckpointManager(
@@ -75,7 +76,6 @@ class Checkpoints:
           UserError: this or an earlier checkpoint cannot be written; those before it are whole.
         """
         self.wait()
-        _drop_late_callbacks()
         keep = {self._manager.latest_step(), run["best"], step, *run.get("anchors", ())}
         for old in self._manager.all_steps():
             if old not in keep:
@@ -147,7 +147,6 @@ class Checkpoints:
     @contextlib.contextmanager
     def _whole(self, step: int) -> Iterator[None]:
         """Within it, every error is damage: Orbax and its formats have many."""
-        _drop_late_callbacks()
         try:
             with _silent():
                 yield
