@@ -55,7 +55,7 @@ def bounded_memory() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., c.Config]:
     """A config that trains in a second on `tiny_arrays`; keywords replace its fields."""
     config = c.Config(
@@ -96,13 +96,6 @@ def tiny_arrays() -> dict[str, np.ndarray]:
 def finished_run(tiny_config, tiny_arrays, tmp_path):
     """(Work directory, result, arrays) of a small run whose data lie in a file."""
     np.savez(tmp_path / "images.npz", **tiny_arrays, label_names=np.array(["red", "green", "blue"]))
-    settings = tiny_config().data
-    data = c.Data(
-        source=c.Arrays(str(tmp_path / "images.npz")),
-        canvas=settings.canvas,
-        image_size=settings.image_size,
-        mean=settings.mean,
-        std=settings.std,
-    )
+    data = dataclasses.replace(tiny_config().data, source=c.Arrays(str(tmp_path / "images.npz")))
     result = train(tiny_config(data=data), tmp_path / "run")
     return tmp_path / "run", result, tiny_arrays

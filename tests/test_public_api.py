@@ -35,28 +35,16 @@ def examples():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, tiny_arrays):
+def folder(tmp_path_factory, tiny_config, tiny_arrays):
     """The folder in which the examples run: a finished run, an image of each of two classes, and a text file."""
     folder = tmp_path_factory.mktemp("examples")
     np.savez(folder / "images.npz", **tiny_arrays, label_names=np.array(["red", "green", "blue"]))
-    config = c.Config(
+    config = tiny_config(
         name="colors",
-        data=c.Data(
-            source=c.Arrays(str(folder / "images.npz")),
-            canvas=c.Canvas(8, 8),
-            image_size=(8, 8),
-            mean=(0.5, 0.5, 0.5),
-            std=(0.25, 0.25, 0.25),
-        ),
+        data=dataclasses.replace(tiny_config().data, source=c.Arrays(str(folder / "images.npz"))),
         augment=(),
         model=c.CNN(convs=(c.Conv(4, 3, padding=1, norm="batch", pool=2),), aggregate="flatten", head=c.Head()),
-        loss=c.CrossEntropy(),
-        optim=c.Optim(optimizer=c.SGD(momentum=0.9), schedule=c.Schedule(peak=0.05, shape=c.Constant())),
-        batch_size=16,
         epochs=8,
-        precision="fp32",
-        seed=0,
-        mesh=c.Mesh(devices=1),
         logging=c.Logging(tensorboard=False),
     )
     assert train(config, folder / "run")["test"]["top1"] > 0.9

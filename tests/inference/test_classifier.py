@@ -28,27 +28,16 @@ from imgcls_jax.weights import paths
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_arrays):
+def run(tmp_path_factory, tiny_config, tiny_arrays):
     """(Work directory, result) of a run on four devices, whose data lie in a file."""
     folder = tmp_path_factory.mktemp("classifier")
     np.savez(folder / "images.npz", **tiny_arrays, label_names=np.array(["red", "green", "blue"]))
-    config = c.Config(
-        name="tiny",
-        data=c.Data(
-            source=c.Arrays(str(folder / "images.npz")),
-            canvas=c.Canvas(8, 8),
-            image_size=(8, 8),
-            mean=(0.5, 0.5, 0.5),
-            std=(0.25, 0.25, 0.25),
-        ),
+    config = tiny_config(
+        data=dataclasses.replace(tiny_config().data, source=c.Arrays(str(folder / "images.npz"))),
         augment=(),
         model=c.CNN(convs=(c.Conv(4, 3, padding=1, norm="batch", pool=2),), aggregate="flatten", head=c.Head()),
         loss=c.CrossEntropy(label_smoothing=0.1),
-        optim=c.Optim(optimizer=c.SGD(momentum=0.9), schedule=c.Schedule(peak=0.05, shape=c.Constant())),
-        batch_size=16,
         epochs=4,
-        precision="fp32",
-        seed=0,
         mesh=c.Mesh(devices=4),
         logging=c.Logging(tensorboard=False),
     )

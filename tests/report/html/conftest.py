@@ -1,5 +1,7 @@
 """A small run whose class names are as bad as names can be, and the page on it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ NAMES = ("red", "</script><b>bold", "blue & \"x\" 'y' {{ 7 * 6 }}")
 
 
 @pytest.fixture(scope="session")
-def run(tiny_arrays, tmp_path_factory):
+def run(tiny_config, tiny_arrays, tmp_path_factory):
     """(Work directory, result) of a run with everything that a page may show."""
     folder = tmp_path_factory.mktemp("page")
     arrays = dict(tiny_arrays)
@@ -24,25 +26,10 @@ def run(tiny_arrays, tmp_path_factory):
     arrays["x_test"] = arrays["x_test"].copy()
     arrays["x_test"][0] = arrays["x_train"][0]  # a duplicate, across splits
     np.savez(folder / "images.npz", **arrays, label_names=np.array(NAMES))
-    config = c.Config(
-        name="tiny",
-        data=c.Data(
-            source=c.Arrays(str(folder / "images.npz")),
-            canvas=c.Canvas(8, 8),
-            image_size=(8, 8),
-            mean=(0.5,) * 3,
-            std=(0.25,) * 3,
-        ),
+    config = tiny_config(
+        data=dataclasses.replace(tiny_config().data, source=c.Arrays(str(folder / "images.npz"))),
         augment=(c.HorizontalFlip(from_epoch=1),),
-        model=c.CNN(convs=(c.Conv(4, 3, padding=1, norm="batch", pool=2),), aggregate="flatten", head=c.Head()),
-        loss=c.CrossEntropy(),
-        optim=c.Optim(optimizer=c.SGD(momentum=0.9), schedule=c.Schedule(peak=0.05, shape=c.Constant())),
-        batch_size=16,
         epochs=3,
-        precision="fp32",
-        seed=0,
-        mesh=c.Mesh(devices=1),
-        logging=c.Logging(tensorboard=False, predictions=False),
     )
     workdir = folder / "run"
     result = train(config, workdir)
