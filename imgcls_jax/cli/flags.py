@@ -225,13 +225,20 @@ def subject_of(options: argparse.Namespace, *, needs_weights: bool = True) -> Su
 
 
 def saved_config(workdir: Path) -> "Config":
-    """Return the config of the run in a folder.
+    """Return the config of the run in a folder, or of the run that a file was exported from.
 
     Raises:
       UserError: it is no run's; the message names one whose name is near.
     """
     from imgcls_jax.config import io
 
+    if is_file(workdir):
+        from imgcls_jax.export import standalone
+
+        try:
+            return io.from_document(standalone.document(workdir)["model_card"]["config"], str(workdir))
+        except standalone.Unusable as error:
+            raise UserError(str(error)) from None
     if found := re.fullmatch(r"hf:/+(.*)", str(workdir)):  # pathlib makes one slash of two
         repository = f"hf://{found[1]}"
         raise UserError(f"{repository} is on Hugging Face: fetch it first, by `imgcls pull {repository} FOLDER`")
