@@ -97,7 +97,7 @@ def picture(tmp_path, name, **save):
 
 
 @pytest.mark.slow
-def test_it_works_by_itself(browser, hosted, serving, tmp_path, axe):
+def test_it_works_by_itself(browser, hosted, serving, tmp_path):
     """One test for all, as the browser takes long: the model inside, the server's answers, and who is asked."""
     address, folder = hosted
     browser.get_log("performance")
@@ -127,7 +127,6 @@ def test_it_works_by_itself(browser, hosted, serving, tmp_path, axe):
             np.testing.assert_allclose(found["logits"], logits[0], atol=1e-4, rtol=0)
             answer = requests.post(f"{server}/predict", path.read_bytes(), timeout=10).json()["results"][0]
             assert shown[path] == [f"{p['class']} {100 * p['probability']:.1f} %" for p in answer["predictions"]]
-        assert axe() == []
 
         assert upload(browser, _text(tmp_path)) == []
         assert "notes.txt cannot be read as an image" in browser.find_element("id", "error").text
@@ -159,7 +158,6 @@ def test_it_works_by_itself(browser, hosted, serving, tmp_path, axe):
         wait(browser, "document.body.hasAttribute('data-ready')")
         assert upload(browser, pictures[1]) == shown[pictures[1]]
         assert "sent to the server" in browser.find_element("id", "where").text
-        assert axe() == []
         tiff = picture(tmp_path, "no_browser_reads.tiff")
         assert upload(browser, tiff) == shown[pictures[0]]
         assert upload(browser, _text(tmp_path)) == []
@@ -214,3 +212,13 @@ def _check_pixels(browser):
         Image.fromarray(pixels).save(file, "PNG")
         expected, _ = canvases.read(file.getvalue(), canvas)
         np.testing.assert_array_equal(np.array(made, np.uint8).reshape(expected.shape), expected, err_msg=str(canvas))
+
+
+@pytest.mark.slow
+def test_axe_finds_nothing(browser, server, tmp_path, axe):
+    browser.get(f"{server[0]}/")
+    wait(browser, "document.body.hasAttribute('data-ready')")
+    assert axe() == []
+    assert upload(browser, picture(tmp_path, "a.png"))
+    browser.find_element("tag name", "summary").click()
+    assert axe() == []

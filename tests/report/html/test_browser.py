@@ -63,3 +63,10 @@ def test_clicks_keys_and_no_request(browser, written):
 
     browser.set_window_size(500, 900)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_axe_finds_nothing(browser, written, axe):
+    browser.set_window_size(1200, 900)
+    browser.get(written.as_uri())
+    browser.find_element("css selector", ".matrix td.wrong[data-cell]").click()  # which opens the gallery
+    assert axe() == []

@@ -6,9 +6,7 @@ const TOP = 5;
 const MOST_PIXELS = 50_000_000;
 const by = (id) => document.getElementById(id);
 
-/** An answer: [{class, probability}], the most probable first. */
-let classify;
-let about; // of the model, a promise
+let about; // what is known of the model, a promise
 let turn = 0; // of the newest image, as answers may come late
 
 function fail(message) {
@@ -93,6 +91,9 @@ async function open(blob, name) {
       throw new Error(`${name} cannot be read as an image by this browser.`);
     }
     by("picture").setAttribute("aria-label", `The image ${name}`);
+    say("Loading the model …");
+    const classify = await model; // an image that comes before it waits
+    if (own !== turn) return;
     say("Classifying …");
     await new Promise((resolve) => setTimeout(resolve)); // so that the image is seen before the work begins
     const started = performance.now();
@@ -245,9 +246,8 @@ document.addEventListener("drop", (event) => {
 });
 document.addEventListener("paste", (event) => openFirst(event.clipboardData.files));
 
-// An image that comes before the model waits for it.
+/** A promise of the function from an image to [{class, probability}], the most probable first. */
 const model = load();
-classify = async (...given) => (await model)(...given);
 model.then(
   () => document.body.setAttribute("data-ready", ""),
   (error) => fail(`The model cannot be loaded: ${error.message}`)
