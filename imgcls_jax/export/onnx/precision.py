@@ -21,8 +21,9 @@ Precision = Literal["fp32", "fp16", "int8"]
 # Smaller constants, and those of one axis, are means and biases, which gain nothing.
 _LEAST_ELEMENTS = 64
 _CALIBRATION_BATCH = 32
-# What an int8 processor computes; all else stays float32.
-_INTEGER_OPS = ("Conv", "Gemm", "MatMul")
+# What an int8 processor computes, with what cuts off the values behind it, so that no level is spent on those; all else
+# stays float32.
+_INTEGER_OPS = ("Conv", "Gemm", "MatMul", "Relu", "Clip")
 
 
 def store_halves(model: "onnx.ModelProto") -> None:

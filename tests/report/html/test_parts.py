@@ -88,8 +88,9 @@ def test_recoveries_are_read_from_the_newest_checkpoint(tiny_config, tmp_path, m
 def test_pairs_that_are_nearly_the_same_are_shown(tiny_config, tmp_path):
     """Copies of other files, as a re-encoded photograph is: one in two splits, one with another label."""
     rng = np.random.default_rng(0)
-    images = np.kron(rng.integers(0, 256, (9, 4, 4, 3), np.uint8), np.ones((1, 8, 8, 1), np.uint8))
-    near = np.clip(images.astype(int) + rng.integers(-2, 3, images.shape), 0, 255).astype(np.uint8)
+    small = rng.integers(0, 256, (9, 6, 6, 3), np.uint8)
+    images = np.stack([np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BICUBIC)) for one in small])
+    near = np.clip(images.astype(int) + rng.integers(-1, 2, images.shape), 0, 255).astype(np.uint8)
     arrays = {
         "x_train": np.concatenate([images[:6], near[:1]]),
         "y_train": np.array([0, 1, 2, 0, 1, 2, 1]),
