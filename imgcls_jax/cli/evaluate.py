@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", help="torch or safetensors file, or a published name (docs/models.md)")
     parser.add_argument("--views", choices=flags.VIEWS, metavar="KIND", help="average several views of each image")
     options = parser.parse_args(arguments)
-    subject = flags.subject_of(options)
+    subject = flags.subject_of(options, exported=True)
     if subject.run is None and options.workdir and flags.is_file(options.workdir / "config.json"):
         raise UserError(
             f"--workdir {options.workdir} is the folder of a run, whose result.json these figures would overwrite: "

@@ -186,10 +186,10 @@ class Subject:
         return source
 
 
-def subject_of(options: argparse.Namespace, *, needs_weights: bool = True) -> Subject:
+def subject_of(options: argparse.Namespace, *, needs_weights: bool = True, exported: bool = False) -> Subject:
     """Return what --workdir, --config and --weights mean together.
 
-    --workdir RUN: the run's own config and checkpoint. --config FILE --weights FILE|NAME: weights from elsewhere, with
+    --workdir RUN: the run's own config and checkpoint; with `exported` also a file that was exported of one. --config FILE --weights FILE|NAME: weights from elsewhere, with
     --workdir as the folder of the results. --config FILE, where `needs_weights` is False: the config alone. Overrides
     (--config.KEY=VALUE) change whichever config it is.
 
@@ -213,7 +213,7 @@ def subject_of(options: argparse.Namespace, *, needs_weights: bool = True) -> Su
                 "a run, in place of --config"
             )
         return Subject(config, weights, None)
-    saved = saved_config(workdir)
+    saved = saved_config(workdir, exported=exported)
     if options.config is not None and (changed := io.difference(saved, io.load(options.config))):
         raise UserError(
             f"{workdir} is a run of another config than {options.config} ({changed[0]}{', …' if changed[1:] else ''}): "
@@ -224,15 +224,15 @@ def subject_of(options: argparse.Namespace, *, needs_weights: bool = True) -> Su
     return Subject(config, None, workdir)
 
 
-def saved_config(workdir: Path) -> "Config":
-    """Return the config of the run in a folder, or of the run that a file was exported from.
+def saved_config(workdir: Path, *, exported: bool = False) -> "Config":
+    """Return the config of the run in a folder, or with `exported` also of the run that a file was exported from.
 
     Raises:
       UserError: it is no run's; the message names one whose name is near.
     """
     from imgcls_jax.config import io
 
-    if is_file(workdir):
+    if exported and is_file(workdir):
         from imgcls_jax.export import standalone
 
         try:

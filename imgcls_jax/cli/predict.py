@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     _check(options)
     # A wrong folder is found before anything slow begins.
-    task = flags.saved_config(options.workdir).loss.task
+    task = flags.saved_config(options.workdir, exported=True).loss.task
     _check_task(options, task)
     files = find(options.images)
     if not files:
