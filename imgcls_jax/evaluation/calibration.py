@@ -16,11 +16,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32
 
+from imgcls_jax.config.experiment import Views
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import scores
 from imgcls_jax.evaluation.predictions import Predictions, log_softmax
@@ -39,7 +40,7 @@ class Calibration:
 
     images: int
     """Validation images that it was fitted on."""
-    views: str
+    views: Views | Literal["center"]
     """How they were seen: it holds for images that are seen in the same way."""
     temperature: float
     """Logits are divided by it; above 1 the network was too confident."""
@@ -92,7 +93,8 @@ def fit(predictions: Predictions, *, known: float = 0.95) -> Calibration:
     least = None if single else _lower_quantile(scores, known, at_least=-np.inf)
     if least is not None and math.isinf(least):  # too few images: none is unknown
         least = float(scores.min())
-    return Calibration(len(labels), predictions.views, best, thresholds, known, least)
+    views: Views | Literal["center"] = predictions.views  # type: ignore[assignment]
+    return Calibration(len(labels), views, best, thresholds, known, least)
 
 
 def temperature(logits: Float64[np.ndarray, "n classes"], labels: Int32[np.ndarray, " n"]) -> float:

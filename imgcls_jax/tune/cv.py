@@ -16,8 +16,6 @@ from imgcls_jax.evaluation import predictions, tasks
 from imgcls_jax.record.json_files import write_json
 from imgcls_jax.tune.ablation import repeats, statistics
 
-FILE = "cv.json"
-
 
 def of_fold(config: c.Config, which: int, count: int) -> c.Config:
     """Return the config that trains on all folds but one, which validates it."""
@@ -76,11 +74,12 @@ def cross_validate(
         "problems": {str(k): problem for k, problem in problems.items()},
     }
     outputs.make_folder(workdir)
-    write_json(workdir / FILE, document)
+    write_json(workdir / "cv.json", document)
+    joined = predictions.path_of(workdir, "train")
+    joined.unlink(missing_ok=True)
     kept = [predictions.path_of(outcomes[k].workdir, "validation") for k in results]
     if not problems and all(path.exists() for path in kept):
-        made = predictions.out_of_fold([predictions.load(path) for path in kept])
-        predictions.save(made, predictions.path_of(workdir, "train"))
+        predictions.save(predictions.out_of_fold([predictions.load(path) for path in kept]), joined)
     outputs.write_text(workdir / "cv.md", _page(config.name, last, estimate, problems, folds))
     return document
 

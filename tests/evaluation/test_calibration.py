@@ -117,3 +117,5 @@ def test_a_model_card_without_a_calibration_or_with_a_damaged_one(tmp_path):
     assert asdict(calibration.of_card({"calibration": made}, tmp_path)) == made
     with pytest.raises(UserError, match="the calibration of x is damaged, at temperature"):
         calibration.of_card({"calibration": made | {"temperature": "hot"}}, "x")
+    with pytest.raises(UserError, match="the calibration of x is damaged, at views"):
+        calibration.of_card({"calibration": made | {"views": "sideways"}}, "x")

@@ -82,13 +82,8 @@ def _value(value: float | None, low: float | None, high: float | None) -> dict[s
 def confidence(run: Material) -> dict[str, Any]:
     """Return reliability diagrams: of the probabilities as they are and, of a calibrated run, at its temperature."""
     made = run.predictions
-    panels = [
-        _panel(
-            "before" if (run.run.workdir / calibration.FILE).exists() else "as predicted",
-            made.probabilities,
-            made.labels,
-        )
-    ]
+    calibrated = (run.run.workdir / calibration.FILE).exists()
+    panels = [_panel("before" if calibrated else "as predicted", made.probabilities, made.labels)]
     values: dict[str, Any] = {"panels": panels, "split": made.split, "note": "", "rows": []}
     try:
         fitted = calibration.load(run.run.workdir)
