@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             subject = Subject(config.data, config, quick=options.quick, on_progress=wait.on_progress)
             subject = dataclasses.replace(subject, workdir=options.workdir or Path("runs") / config.name)
-        subject = dataclasses.replace(subject, predictions=kept or None)
+        if kept:
+            subject = dataclasses.replace(subject, predictions=kept)
         test = functools.partial(_recommended_rate, config) if config and options.range_test else None
         findings, made = checkup.checkup(subject, range_test=test)
     if options.json:
