@@ -295,6 +295,21 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
+def result(*suffixes: str) -> Callable[[str], Path]:
+    """Make the `type` of a flag that names a file to be written, which takes the place of none of another kind."""
+
+    def read(text: str) -> Path:
+        path = _path(text)
+        if is_file(path) and path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(
+                f"{short(text)[1:-1]} is there, and no {suffixes[0]} file, so that it is not overwritten: give another "
+                "name"
+            )
+        return path
+
+    return read
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a command: a user's mistake becomes one line on stderr and status 2; Ctrl-C becomes status 130, and another
     signal the status that it asks for."""

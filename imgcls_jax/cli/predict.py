@@ -165,9 +165,15 @@ def _parser() -> flags.Parser:
         "images", nargs="+", type=Path, metavar="IMAGES", help="image files, folders, quoted patterns, or -"
     )
     parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each image")
-    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write a JSON object per line for each image")
-    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write a Parquet table; needs pyarrow")
+    parser.add_argument(
+        "--csv", type=flags.result(".csv", ".tsv", ".txt"), metavar="FILE", help="write a row for each image"
+    )
+    parser.add_argument(
+        "--jsonl", type=flags.result(".jsonl"), metavar="FILE", help="write a JSON object per line for each image"
+    )
+    parser.add_argument(
+        "--parquet", type=flags.result(".parquet"), metavar="FILE", help="write a Parquet table; needs pyarrow"
+    )
     parser.add_argument("--top", type=flags.whole(1), default=1, metavar="K", help="name the K most probable classes")
     parser.add_argument("--probabilities", action="store_true", help="a column for the probability of every class")
     parser.add_argument("--calibrated", action="store_true", help="probabilities at the fitted temperature")
@@ -180,7 +186,9 @@ def _parser() -> flags.Parser:
         metavar="P",
         help='images whose class has a probability below P are "unknown"',
     )
-    parser.add_argument("--embeddings", type=Path, metavar="FILE.npz", help="write the images' features")
+    parser.add_argument(
+        "--embeddings", type=flags.result(".npz"), metavar="FILE.npz", help="write the images' features"
+    )
     return parser
 
 

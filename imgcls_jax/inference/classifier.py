@@ -430,7 +430,12 @@ class Classifier:
             "validation": found["validation"],
             "test": found["test"],
             "views": {name: kind or "center" for name, kind in kinds.items() if found[name]},
-            "notes": classes.notes(dataset, self.card.get("split_hash"), held_out=config.data.validation_share > 0),
+            "notes": classes.notes(
+                dataset,
+                self.card.get("split_hash"),
+                self._trained.trained_on,
+                held_out=config.data.validation_share > 0,
+            ),
         }
         return result, predictions
 

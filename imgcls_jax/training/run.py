@@ -86,6 +86,8 @@ class Run:
         """Of a finished run."""
         self.predictions: dict[str, Predictions] = {}
         """What the best epoch predicts, by split; of a finished run, where `Logging.predictions` asks for it."""
+        self.thresholds: list[float] | None = None
+        """Those of several labels, tuned on the validation images; of such a run, where it keeps its predictions."""
         self.speed = Speed(self.config.batch_size, 0)
         """The clock of the epoch under way."""
         self._in_flight: collections.deque[StepMetrics] = collections.deque()
