@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from imgcls_jax.evaluation import calibration
     from imgcls_jax.export import files
     from imgcls_jax.export.web import page
-    from imgcls_jax.inference import agreement
+    from imgcls_jax.inference import agreement, source
     from imgcls_jax.inference.classifier import Classifier
     from imgcls_jax.xla import runtime
 
@@ -73,12 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--out {out}: the ending of a {options.to} file is {files.SUFFIXES[options.to]}")
     if options.precision != "fp32" and form not in ("onnx", "web"):
         parser.error(f"--precision {options.precision} is for --to onnx and web")
-    fitted = calibration.load(options.run) if options.calibrated else None
+    runtime.setup()
+    trained = source.read(options.run)
+    fitted = calibration.of_card(trained.card, options.run) if options.calibrated else None
     if fitted and options.views not in (None, fitted.views):
         parser.error(f"--views {options.views}: the calibration is of images seen as {fitted.views}")
-    runtime.setup()
     console = Console()
-    classifier = Classifier.load(options.run, views=fitted.views if fitted else options.views)  # type: ignore[arg-type]
+    classifier = Classifier(trained, views=fitted.views if fitted else options.views)  # type: ignore[arg-type]
     images = agreement.training_images(classifier.config.data) if options.precision == "int8" else []
     with console.wait("exporting"):
         written = classifier.export(

@@ -189,9 +189,9 @@ class Subject:
 def subject_of(options: argparse.Namespace, *, needs_weights: bool = True, exported: bool = False) -> Subject:
     """Return what --workdir, --config and --weights mean together.
 
-    --workdir RUN: the run's own config and checkpoint; with `exported` also a file that was exported of one. --config FILE --weights FILE|NAME: weights from elsewhere, with
-    --workdir as the folder of the results. --config FILE, where `needs_weights` is False: the config alone. Overrides
-    (--config.KEY=VALUE) change whichever config it is.
+    --workdir RUN: the run's own config and checkpoint; with `exported` also a file that was exported of one. --config
+    FILE --weights FILE|NAME: weights from elsewhere, with --workdir as the folder of the results. --config FILE, where
+    `needs_weights` is False: the config alone. Overrides (--config.KEY=VALUE) change whichever config it is.
 
     Raises:
       UserError: they contradict each other or something is missing; the message names the flags that are right.
@@ -300,6 +300,21 @@ def _path(text: str) -> Path:
     if not text.strip():  # Path("") would be the current folder
         raise argparse.ArgumentTypeError("the path is empty: was it written with a variable that is not set?")
     return Path(text)
+
+
+def result(*suffixes: str) -> Callable[[str], Path]:
+    """Make the `type` of a flag that names a file to be written, which takes the place of none of another kind."""
+
+    def read(text: str) -> Path:
+        path = _path(text)
+        if is_file(path) and path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(
+                f"{short(text)[1:-1]} is there, and no {suffixes[0]} file, so that it is not overwritten: give another "
+                "name"
+            )
+        return path
+
+    return read
 
 
 def run(main: Callable[[], None]) -> None:

@@ -86,6 +86,8 @@ class Run:
         """Of a finished run."""
         self.predictions: dict[str, Predictions] = {}
         """What the best epoch predicts, by split; of a finished run, where `Logging.predictions` asks for it."""
+        self.thresholds: list[float] | None = None
+        """Those of several labels, tuned on the validation images; of such a run, where it keeps its predictions."""
         self.speed = Speed(self.config.batch_size, 0)
         """The clock of the epoch under way."""
         self._in_flight: collections.deque[StepMetrics] = collections.deque()
@@ -391,7 +393,7 @@ class Run:
 
     def _forget_answers(self) -> None:
         """Remove what was computed from the best epoch so far, which would be taken for a later one's."""
-        kept = [predictions.path_of(self.workdir, split) for split in ("validation", "test")]
+        kept = [predictions.path_of(self.workdir, split) for split in ("train", "validation", "test")]
         fitted = [self.workdir / name for name in (thresholds.FILE, calibration.FILE, calibration.PICTURE)]
         if gone := [path for path in (*kept, *fitted) if path.exists()]:
             for path in gone:

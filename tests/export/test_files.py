@@ -155,7 +155,8 @@ def _check_temperature(folder: Path, images: np.ndarray, capsys) -> None:
         probabilities, logits = standalone.load(path)(images)
         np.testing.assert_allclose(logits, Classifier.load(folder).logits(images), atol=1e-5)
         np.testing.assert_allclose(probabilities, scipy.special.softmax(logits / fitted, axis=1), atol=1e-6)
-        assert standalone.document(path)["temperature"] == fitted
+        about = standalone.document(path)
+        assert about["temperature"] == about["model_card"]["calibration"]["temperature"] == fitted
         np.testing.assert_allclose(Classifier.load(path).probabilities(images), probabilities, atol=1e-6)
         assert Classifier.load(path).predict(images[0]).probability == pytest.approx(probabilities[0].max(), abs=1e-6)
         app.main(["verify", str(path)])

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from imgcls_jax.data import pixels
+from imgcls_jax.data.split import sizes
 from imgcls_jax.errors import UserError
 from imgcls_jax.report.html import svg
 from imgcls_jax.report.html.material import Material
@@ -52,12 +53,7 @@ def summary(run: Material) -> dict[str, Any]:
 
 
 def _noted(run: Material) -> list[tuple[str, int, str]]:
-    path = run.run.workdir / "split.npz"
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-            return [(name, len(saved[name]), "") for name in saved.files if name != "hash"]
-    except Exception:  # the zip format and numpy's have many errors; the sizes alone are missing
-        return []
+    return [(name, count, "") for name, count in sizes(run.run.workdir).items()]
 
 
 def duplicates(run: Material, album: Album) -> dict[str, Any]:
