@@ -25,10 +25,11 @@ from imgcls_jax.record.checkpoint import Checkpoints
 from imgcls_jax.record.documents import SCHEMA, CheckpointDocument, EpochRecord, Figures, Result
 from imgcls_jax.record.json_files import write_json
 from imgcls_jax.record.workdir import claimed, record_environment
+from imgcls_jax.training import features
 from imgcls_jax.training.experiment import Experiment
 from imgcls_jax.training.state import TrainState, join
 from imgcls_jax.training.validate import validate, validate_data
-from imgcls_jax.tune.probe import features, heads
+from imgcls_jax.tune.probe import heads
 from imgcls_jax.tune.probe.heads import Choice
 from imgcls_jax.weights import paths
 
