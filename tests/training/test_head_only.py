@@ -91,6 +91,7 @@ def begins_at_the_head(config, arrays) -> bool:
     return bool(begun)
 
 
+@pytest.mark.slow
 def test_where_features_are_computed(frozen, tiny_arrays):
     def changed(**changes):
         return begins_at_the_head(dataclasses.replace(frozen, **changes), tiny_arrays)
