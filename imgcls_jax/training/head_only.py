@@ -83,7 +83,8 @@ def check(experiment: Experiment, state: TrainState) -> None:
 
 def _head_alone_trains(experiment: Experiment) -> bool:
     prefix, epochs = experiment.config.model.head_prefix, (0, *experiment.plan.changes)
-    return all(row.path.startswith(prefix) for row in experiment.plan.rows if any(map(row.trains, epochs)))
+    trained = [row.path for row in experiment.plan.rows if any(map(row.trains, epochs))]
+    return bool(trained) and all(path.startswith(prefix) for path in trained)
 
 
 def _features_of_the_step(experiment: Experiment, variables: tuple[Tree, Tree]) -> jax.ShapeDtypeStruct | None:
