@@ -37,7 +37,7 @@ def of_split(
     Args:
       classifier: the network.
       split: the images, on canvases of the classifier's size.
-      weights: `digest` of the weights.
+      weights: `digest_below_head` of its weights.
       on_progress: called as on_progress(label, done, total).
 
     Raises:

@@ -42,16 +42,17 @@ class FeatureSplit(data.Split):
 def prepare(experiment: Experiment, on_progress: features.Progress) -> None:
     """Let training and validation begin at the head, on features that are computed now, if that changes nothing else.
 
-    It does not where nothing but the head trains, at least twice over the same images, and the step computes from an
-    image what evaluation computes up to the head: without augmentation, dropout or batch statistics below it. The
-    features go to the cache (`features.of_split`), for whose size `Data.cache_gib` is the limit too. Figures then
-    differ by rounding alone from those of a run with `Data.cache_gib` = 0, which computes no features.
-
-    Several processes compute none.
+    It changes nothing where only the head trains, and the step computes of an image what evaluation computes up to the
+    head: no augmentation, another canvas, dropout or batch statistics below it. Features are kept in the cache
+    (`features.of_split`), if they fit into `Data.cache_gib`. Figures then differ by rounding alone from those of a run
+    whose `Data.cache_gib` is 0, which computes none. Nor do several processes, or a run of one epoch.
     """
     config, dataset = experiment.config, experiment.dataset
     splits = [split for split in (dataset.train, dataset.validation) if split is not None]
-    if config.augment or config.epochs == 1 or jax.process_count() > 1 or not _head_alone_trains(experiment):
+    same_canvas = config.data.eval_canvas in (None, config.data.canvas)
+    if config.augment or not same_canvas or config.epochs == 1 or jax.process_count() > 1:
+        return
+    if not _head_alone_trains(experiment):
         return
     variables = experiment.initial_variables()
     kind = _features_of_the_step(experiment, variables)

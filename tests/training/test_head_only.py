@@ -111,4 +111,5 @@ def test_where_features_are_computed(frozen, tiny_arrays):
         )
     assert not changed(transfer=c.Transfer(batch_norm=dataclasses.replace(FROZEN, train_affine=True)))
     assert not changed(epochs=1)
+    assert not changed(data=dataclasses.replace(frozen.data, eval_canvas=c.Canvas(8, 8)))
     assert not changed(data=dataclasses.replace(frozen.data, cache_gib=1e-6))
