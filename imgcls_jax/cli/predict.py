@@ -1,4 +1,4 @@
-"""Classify image files with a trained run.
+"""Classify image files with a trained run, or with a file that `imgcls export` wrote.
 
 IMAGES are files, folders, of which every image at any depth is taken but hidden ones, quoted patterns ('photos/*.jpg'),
 or - for a list of paths on standard input, one per line. They are preprocessed exactly as the run's test images. Prints
@@ -19,6 +19,7 @@ command then ends with status 2, after all others are classified.
 Examples:
   imgcls predict --workdir runs/digits_cnn photo.jpg folder/ --csv predictions.csv
   imgcls predict --workdir runs/digits_cnn - --sets 0.95 --jsonl sets.jsonl < files.txt
+  imgcls predict --model model.onnx folder/
 """
 
 import contextlib
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     _check(options)
     # A wrong folder is found before anything slow begins.
-    task = flags.saved_config(options.workdir).loss.task
+    task = flags.saved_config(options.workdir, exported=True).loss.task
     _check_task(options, task)
     files = find(options.images)
     if not files:
@@ -164,7 +165,9 @@ def _parser() -> flags.Parser:
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGES", help="image files, folders, quoted patterns, or -"
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
+    parser.add_argument(
+        "--workdir", "--model", type=Path, required=True, help="the run's folder, or an exported file of it"
+    )
     parser.add_argument(
         "--csv", type=flags.result(".csv", ".tsv", ".txt"), metavar="FILE", help="write a row for each image"
     )
@@ -193,6 +196,14 @@ def _parser() -> flags.Parser:
 
 
 def _check(options: Any) -> None:
+    if flags.is_file(options.workdir):
+        if options.calibrated or options.unknown or options.sets is not None:
+            raise UserError(
+                "--calibrated, --sets and --unknown need a run's folder, where `imgcls calibrate` writes: a file has "
+                "calibrated probabilities if it was exported with --calibrated"
+            )
+        if options.embeddings and options.workdir.suffix in (".onnx", ".stablehlo"):
+            raise UserError(f"--embeddings: no features come out of {options.workdir}; give the run's folder")
     if options.embeddings and options.embeddings.suffix != ".npz":
         raise UserError(f"--embeddings {options.embeddings}: the file is an .npz archive, so its name must end in .npz")
     if options.threshold > 1:

@@ -81,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _duplicates(config: "Config", console: "Console") -> list[_Row]:
     """Print the groups of images that are the same; return a row for each image but the first of its group."""
     from imgcls_jax import data
+    from imgcls_jax.data import pixels
     from imgcls_jax.display import tables
-    from imgcls_jax.doctor import pixels
 
     dataset = data.load(config.data)
     splits = dataset.splits

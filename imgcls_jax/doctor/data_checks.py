@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax import data
+from imgcls_jax.data import pixels
 from imgcls_jax.data.decode import UnreadableImageError, original_size
 from imgcls_jax.data.split import trained_on
-from imgcls_jax.doctor import pixels
 from imgcls_jax.doctor.findings import Finding, Subject, check, error, some, warning
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import suspects

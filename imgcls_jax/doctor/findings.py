@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, no_type_check
 
 from imgcls_jax import config as c
 from imgcls_jax import data
-from imgcls_jax.doctor import pixels
+from imgcls_jax.data import pixels
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.weights.plan import Plan
 

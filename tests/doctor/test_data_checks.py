@@ -8,8 +8,8 @@ from PIL import Image
 
 from imgcls_jax import config as c
 from imgcls_jax import data
-from imgcls_jax.data import Splits
-from imgcls_jax.doctor import data_checks, data_statistics, pixels
+from imgcls_jax.data import Splits, pixels
+from imgcls_jax.doctor import data_checks, data_statistics
 from imgcls_jax.doctor.findings import CHECKS, Subject, examine
 from imgcls_jax.training.loop import train
 from imgcls_jax.weights.plan import Row
