@@ -48,7 +48,9 @@ MODELS: dict[str, Any] = {
 }
 
 
-def steps(*, model: str, size: int, classes: int, batch: int, steps: int, precision: str, **_: Any) -> Iterator[Answer]:
+def steps(
+    *, model: str, size: int, classes: int, batch: int, steps: int, precision: str, remat: bool = False, **_: Any
+) -> Iterator[Answer]:
     """Whole training steps on resident images without augmentation; a measurement is an epoch of `steps` steps.
 
     Yields {"seconds": of one step, "host_bytes", "device_bytes": peaks so far}; first {"parameters", "choice"} after
@@ -69,7 +71,8 @@ def steps(*, model: str, size: int, classes: int, batch: int, steps: int, precis
         std=STD,
         feed="resident",
     )
-    trainer = _Trainer(config(settings, (), model, batch, precision), data.load(settings, arrays=arrays))
+    experiment = dataclasses.replace(config(settings, (), model, batch, precision), remat=remat)
+    trainer = _Trainer(experiment, data.load(settings, arrays=arrays))
     trainer.epoch()
     yield trainer.description()
     while True:

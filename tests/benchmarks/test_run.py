@@ -89,7 +89,7 @@ def test_the_speed_run_compares_whole_runs(run, monkeypatch, tmp_path, capsys):
             pass
 
     monkeypatch.setattr(run, "Side", Side)
-    monkeypatch.setattr(run, "why_not", lambda benchmark: None)
+    monkeypatch.setattr(run, "why_not", lambda benchmark, **_: None)
     arguments = ["P7", "--rounds", "2", "--json", str(tmp_path / "figures.json")]
     run.main(arguments)
     assert "P7 skipped: the peer is not part of this project: give the path of" in capsys.readouterr().out
