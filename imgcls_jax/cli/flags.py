@@ -189,9 +189,10 @@ class Subject:
 def subject_of(options: argparse.Namespace, *, needs_weights: bool = True, exported: bool = False) -> Subject:
     """Return what --workdir, --config and --weights mean together.
 
-    --workdir RUN: the run's own config and checkpoint; with `exported` also a file that was exported of one. --config
-    FILE --weights FILE|NAME: weights from elsewhere, with --workdir as the folder of the results. --config FILE, where
-    `needs_weights` is False: the config alone. Overrides (--config.KEY=VALUE) change whichever config it is.
+    --workdir RUN: the run's own config and checkpoint; with `exported` also a file that was exported of one.
+    --config FILE --weights FILE|NAME: weights from elsewhere, with --workdir as the folder of the results.
+    --config FILE, where `needs_weights` is False: the config alone. Overrides (--config.KEY=VALUE) change whichever
+    config it is.
 
     Raises:
       UserError: they contradict each other or something is missing; the message names the flags that are right.

@@ -17,18 +17,17 @@ from imgcls_jax import data
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import predictions, tasks
-from imgcls_jax.inference.classifier import Classifier
-from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.models import network
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.record.checkpoint import Checkpoints
 from imgcls_jax.record.documents import SCHEMA, CheckpointDocument, EpochRecord, Figures, Result
 from imgcls_jax.record.json_files import write_json
 from imgcls_jax.record.workdir import claimed, record_environment
+from imgcls_jax.training import features
 from imgcls_jax.training.experiment import Experiment
 from imgcls_jax.training.state import TrainState, join
 from imgcls_jax.training.validate import validate, validate_data
-from imgcls_jax.tune.probe import features, heads
+from imgcls_jax.tune.probe import heads
 from imgcls_jax.tune.probe.heads import Choice
 from imgcls_jax.weights import paths
 
@@ -206,18 +205,8 @@ def _features(
     experiment: Experiment, state: TrainState, head: Mapping[str, Any], on_progress: features.Progress
 ) -> dict[str, np.ndarray]:
     """Compute the features of every split."""
-    config, dataset = experiment.config, experiment.dataset
-    params, stats = (
-        {path: np.asarray(array) for path, array in paths.flatten(tree).items()}
-        for tree in (join(state.params, state.frozen), state.stats)
-    )
-    classifier = Classifier(TrainedModel(config, dataset.class_names, params, stats, experiment.card()))
-    prefix = config.model.head_prefix
-    weights = features.digest({p: array for p, array in (params | stats).items() if not p.startswith(prefix)})
-    found = {
-        split.name: features.of_split(classifier, split, weights=weights, on_progress=on_progress)
-        for split in dataset.splits
-    }
+    variables = join(state.params, state.frozen), state.stats
+    found = features.of_experiment(experiment, variables, experiment.dataset.splits, on_progress)
     width, takes = found["train"].shape[1], head["kernel"].shape[0]
     if width != takes:
         raise UserError(f"the network has {width} features, but its head takes {takes} inputs: it cannot be probed")

@@ -18,8 +18,9 @@ from imgcls_jax.evaluation import predictions as keep
 from imgcls_jax.inference import Classifier
 from imgcls_jax.models import network
 from imgcls_jax.report.write import report
+from imgcls_jax.training import features
 from imgcls_jax.training.loop import train
-from imgcls_jax.tune.probe import features, heads
+from imgcls_jax.tune.probe import heads
 from imgcls_jax.tune.probe.probe import probe
 
 MODEL = c.CNN(convs=(c.Conv(8, 3, padding=1, norm="batch"),), aggregate="average", head=c.Head())
