@@ -14,8 +14,8 @@ silently stayed random; `:from_dogs_as_run` trained it, `:first_convs_as_run` fr
 `allow_frozen_random` here. One sigmoid output, binary cross-entropy, RMSprop at 1e-4, batch 32, images of 180×180.
 
 Variants that start from dogs read the best checkpoint of `transfer.init_from`, a work directory of
-`configs/stanford_dogs_cnn.py`. The data is a folder with a sub-folder a class (Microsoft's cats and dogs, CC BY-NC 4.0
-for the images: https://www.microsoft.com/download/details.aspx?id=54765), unpacked at `data.source.path`; its
+`configs/stanford_dogs_cnn.py`. The data is a folder with a sub-folder a class (Microsoft's cats and dogs, under the
+license of its page, https://www.microsoft.com/download/details.aspx?id=54765), unpacked at `data.source.path`; its
 unreadable images are set aside and listed.
 
 Measured here only on a subset, 560 of its images to train and 140 to validate, for 15 of the 30 epochs: 63.57 %

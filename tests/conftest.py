@@ -12,10 +12,9 @@ os.environ["XLA_FLAGS"] = (
     f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 )
 
-from jaxtyping import install_import_hook
+import annotations
 
-# Every annotation of the package is checked at every call, shapes and dtypes as well.
-install_import_hook("imgcls_jax", "annotations.check")
+annotations.enforce("imgcls_jax")
 
 from imgcls_jax.xla import runtime
 

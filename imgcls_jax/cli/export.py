@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from imgcls_jax.display.console import Console
     from imgcls_jax.evaluation import calibration
     from imgcls_jax.export import files
+    from imgcls_jax.inference import source
     from imgcls_jax.inference.classifier import Classifier
     from imgcls_jax.xla import runtime
 
@@ -52,12 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     form = files.format_of(out)
     if options.to and form != options.to:
         parser.error(f"--out {out}: the ending of a {options.to} file is {files.SUFFIXES[options.to]}")
-    fitted = calibration.load(options.run) if options.calibrated else None
+    runtime.setup()
+    trained = source.read(options.run)
+    fitted = calibration.of_card(trained.card, options.run) if options.calibrated else None
     if fitted and options.views not in (None, fitted.views):
         parser.error(f"--views {options.views}: the calibration is of images seen as {fitted.views}")
-    runtime.setup()
     console = Console()
-    classifier = Classifier.load(options.run, views=fitted.views if fitted else options.views)  # type: ignore[arg-type]
+    classifier = Classifier(trained, views=fitted.views if fitted else options.views)  # type: ignore[arg-type]
     with console.wait("exporting"):
         written = classifier.export(out, temperature=fitted.temperature if fitted else 1.0)
     for path in written:

@@ -105,13 +105,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("there are no images: standard input names none")
 
     from imgcls_jax.evaluation import calibration
+    from imgcls_jax.inference import source
     from imgcls_jax.inference.answers import Answers
     from imgcls_jax.inference.classifier import Classifier
     from imgcls_jax.inference.task_answers import LabelAnswers, NumberAnswers
     from imgcls_jax.xla import runtime
 
     asked = options.calibrated or options.unknown or options.sets is not None
-    fitted = calibration.load(options.workdir) if asked else None
     with contextlib.ExitStack() as opened:
         # Opened before the work, so that a file that cannot be written is found out first.
         writers = [
@@ -120,8 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if path
         ]
         runtime.setup()
+        trained = source.read(options.workdir)
+        fitted = calibration.of_card(trained.card, options.workdir) if asked else None
         # A calibration holds for images that are seen as those that it was fitted on.
-        classifier = Classifier.load(options.workdir, views=fitted.views if fitted else None)  # type: ignore[arg-type]
+        classifier = Classifier(trained, views=fitted.views if fitted else None)
         for note in classifier.notes:
             print(f"note: {note}", file=sys.stderr)  # stdout has a line an image
         answers: Answers | LabelAnswers | NumberAnswers = Answers(

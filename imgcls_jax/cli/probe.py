@@ -25,6 +25,7 @@ from imgcls_jax.errors import UserError
 
 if TYPE_CHECKING:
     from imgcls_jax.config import Config
+    from imgcls_jax.data import Progress
     from imgcls_jax.display.console import Console
     from imgcls_jax.tune.probe.probe import Probe
 
@@ -63,8 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         config = flags.config_of(options)
     else:
         from imgcls_jax.config import io
+        from imgcls_jax.display.console import Console
 
-        config = io.override(_config(options.data, options.weights or _WEIGHTS, options.image_size), options.overrides)
+        with Console().wait("opening the data") as wait:
+            config = _config(options.data, options.weights or _WEIGHTS, options.image_size, wait.on_progress)
+        config = io.override(config, options.overrides)
         flags.describe_if_asked(config, options)
 
     from imgcls_jax.display.console import Console
@@ -88,13 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _show(console, found, workdir)
 
 
-def _config(path: str, name: str, side: int | None) -> "Config":
+def _config(path: str, name: str, side: int | None, on_progress: "Progress") -> "Config":
     """Make the config of published weights on some images; a fifth is held out for the test where no split is."""
     from imgcls_jax.tune import suggest
 
-    source = suggest.source_of(path)
+    source = suggest.source_of(path, on_progress=on_progress)
     config = suggest.pretrained(source, name, side, title=suggest.name_of(source))
-    splits = source.open()
+    splits = source.open(None, on_progress)
     if splits.test is not None or splits.validation is not None:
         return config
     return dataclasses.replace(config, data=dataclasses.replace(config.data, test_share=_TEST_SHARE))

@@ -142,7 +142,8 @@ def _chosen(options: argparse.Namespace, display: "Display", command: str) -> tu
             "several processes cannot choose a config together: run this in one with --epochs 1, and then all of them "
             "with --config WORKDIR/config.py"
         )
-    source = suggest.source_of(options.data, options.csv)
+    with display.wait("opening the data") as wait:
+        source = suggest.source_of(options.data, options.csv, on_progress=wait.on_progress)
     workdir = options.workdir or Path("runs") / suggest.name_of(source)
     record.refuse_own_data(workdir, options.data)
     before = None if options.overwrite else record.recorded(workdir)

@@ -1,7 +1,7 @@
 """Read a trained model from the work directory of its run: the one way in which a run's parameters leave it."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from imgcls_jax import config as c
 from imgcls_jax.config import io as files
 from imgcls_jax.config.experiment import Views
 from imgcls_jax.data.split import trained_on
-from imgcls_jax.evaluation import thresholds
+from imgcls_jax.evaluation import calibration, thresholds
 from imgcls_jax.export.program import Program
 from imgcls_jax.models.network import Tree
 from imgcls_jax.optim import averaging, optimizers
@@ -98,6 +98,8 @@ def of_run(workdir: str | Path) -> TrainedModel:
     card: ModelCard = document["card"]
     if (tuned := thresholds.load(workdir, card["class_names"])) is not None:
         card["thresholds"] = tuned
+    if (fitted := calibration.load(workdir)) is not None:
+        card["calibration"] = asdict(fitted)
     return TrainedModel(
         config,
         tuple(card["class_names"]),

@@ -21,6 +21,20 @@ COMPUTE_DTYPE = {"fp32": jnp.float32, "bf16": jnp.bfloat16, "fp16": jnp.float16}
 float32 under each."""
 
 
+Forward = Callable[..., Array]
+"""(model, input, rngs=None) → logits, in float32 or the precision of the run."""
+
+
+def whole(model: nnx.Module, images: Array, rngs: nnx.Rngs | None = None) -> Array:
+    """Compute logits from normalized images."""
+    return model(images, rngs=rngs)  # type: ignore[operator]
+
+
+def head(model: nnx.Module, features: Array, rngs: nnx.Rngs | None = None) -> Array:
+    """Compute logits from the input of the model's head."""
+    return model.head(features, rngs=rngs)  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True)
 class Network:
     """A model without its parameters: the static halves of `nnx.split`, to be closed over by jitted functions.

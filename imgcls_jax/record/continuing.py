@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from imgcls_jax.config import Config
+from imgcls_jax.config import Config, io
 from imgcls_jax.errors import UserError
 from imgcls_jax.optim import schedules
 
@@ -18,6 +18,30 @@ _PLACES_OF_DATA = ("feed", "workers", "cache_dir", "cache_gib")
 _PLACES_OF_SOURCE = ("path", "folder", "data_dir")
 # Steps of an epoch by which rates are compared; any number gives the same.
 _STEPS = 100
+_MOST_DIFFERENCES = 20
+
+
+def check(begun: Config, config: Config, workdir: Path) -> None:
+    """Refuse to go on with another run than the one in `workdir`.
+
+    Args:
+      begun: the config that the run in `workdir` began with.
+      config: the config to go on with. Its places may be others, and its epochs more where that changes no step.
+      workdir: the run's folder, for the message.
+
+    Raises:
+      UserError: `config` describes another run; every difference is listed.
+    """
+    same = carried_over(begun, config)
+    if grows(same, config):
+        _refuse_other_steps(same, config, workdir)
+    elif differences := io.difference(same, config):
+        more = len(differences) - _MOST_DIFFERENCES
+        listed = differences[:_MOST_DIFFERENCES] + ([f"… and {more} more"] if more > 0 else [])
+        raise UserError(
+            f"{workdir} holds a run of another config; choose another --workdir, or --overwrite to move it aside:"
+            + "".join(f"\n  {line}" for line in listed)
+        )
 
 
 def carried_over(begun: Config, config: Config) -> Config:
@@ -43,7 +67,7 @@ def rates(begun: Config, config: Config) -> tuple[Float[np.ndarray, " steps"], F
     return np.array([ours.at(step) for step in steps]), np.array([theirs.at(step) for step in steps])
 
 
-def refuse_other_steps(begun: Config, config: Config, workdir: Path) -> None:
+def _refuse_other_steps(begun: Config, config: Config, workdir: Path) -> None:
     """Raise UserError unless a run that goes on to more epochs took the steps of one that had them from the start."""
     ours, theirs = rates(begun, config)
     if (ours != theirs).any():

@@ -152,6 +152,8 @@ class ModelCard(TypedDict):
     """Identifies the images of all splits and their labels; None for weights from elsewhere."""
     thresholds: NotRequired[list[float]]
     """Of several labels per image: the probability from which on each is predicted, tuned on validation images."""
+    calibration: NotRequired[dict[str, Any]]
+    """How far probabilities can be trusted: the fields of `evaluation.calibration.Calibration`."""
 
 
 class CheckpointDocument(TypedDict):
@@ -228,16 +230,19 @@ def check(document: Any, what: str) -> None:
         )
 
 
-def check_fields(document: Any, kind: Any, what: str) -> None:
+def check_fields(document: Any, kind: Any, what: str) -> Any:
     """Raise UserError unless a document has the fields of its kind, with values of their types.
 
     Args:
       document: as `strict.decode` gives it.
-      kind: one of the classes above.
+      kind: one of the classes above, or a dataclass of a document's fields.
       what: names the file in the message.
+
+    Returns:
+      The document, or an object of the dataclass.
     """
     try:
-        _adapter(kind).validate_python(document)
+        return _adapter(kind).validate_python(document)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -38,7 +38,6 @@ _PACKAGES = (
     "tensorflow-datasets",
     "grain",
 )
-_MOST_DIFFERENCES = 20
 _HARMLESS = ("lost+found", "log.txt", "bad_rows.csv")
 
 
@@ -77,16 +76,7 @@ def _claim(workdir: Path, config: Config) -> list[str]:
             (workdir / name).unlink(missing_ok=True)
     elif os.path.exists(saved):
         begun, notes = _saved_config(workdir)
-        same = continuing.carried_over(begun, config)
-        if continuing.grows(same, config):
-            continuing.refuse_other_steps(same, config, workdir)
-        elif differences := files.difference(same, config):
-            more = len(differences) - _MOST_DIFFERENCES
-            listed = differences[:_MOST_DIFFERENCES] + ([f"… and {more} more"] if more > 0 else [])
-            raise UserError(
-                f"{workdir} holds a run of another config; choose another --workdir, or --overwrite to move it aside:"
-                + "".join(f"\n  {line}" for line in listed)
-            )
+        continuing.check(begun, config, workdir)
         if begun != config:
             write_json(saved, files.document(config))
         return notes

@@ -10,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array
 
 from imgcls_jax import augment, data
 from imgcls_jax import config as c
 from imgcls_jax.augment import test_time
+from imgcls_jax.augment.targets import targets
 from imgcls_jax.config.experiment import Views
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import evaluate
@@ -79,6 +81,9 @@ class Experiment:
         self.schedule = schedule or schedules.build(
             config.optim.schedule, steps_per_epoch=self.steps_per_epoch, epochs=config.epochs
         )
+        self._inputs: Mapping[str, data.Split] = {}
+        self.features_of: str | None = None
+        """Hash of the weights whose features training begins with; None: it begins with images."""
         self._ahead: tuple[int, Future[jax.stages.Compiled]] | None = None
 
     def group_batch_norm(self, groups: int) -> None:
@@ -87,17 +92,36 @@ class Experiment:
         self.batch_groups = groups
         self.model = network.of_config(self.config, len(self.dataset.class_names), groups)
 
+    def start_at_the_head(self, inputs: Mapping[str, data.Split], weights: str) -> None:
+        """Let training and validation begin at the head of the network; to be called before anything is compiled.
+
+        Args:
+          inputs: "train" and, where there are such images, "validation": splits that read features in place of
+            canvases.
+          weights: hash of those that gave the features.
+        """
+        self._inputs, self.features_of = inputs, weights
+
     # ---- data
 
     @functools.cached_property
     def training(self) -> feed.TrainFeed:
         """Runs epochs of the training split."""
-        return feed.training(self.dataset.train, self.config, self.mesh, resident=self.resident)
+        split = self._inputs.get("train", self.dataset.train)
+        return feed.training(split, self.config, self.mesh, resident=self.resident)
 
     @functools.cached_property
     def validate(self) -> evaluate.Evaluation | None:
         """Evaluates the validation split; None without one."""
-        return self.evaluation(self.dataset.validation)
+        if (features := self._inputs.get("validation")) is None:
+            return self.evaluation(self.dataset.validation)
+
+        def predict(variables: tuple[Tree, Tree], features: Array) -> Array:
+            return network.head(nnx.merge(self.model.evaluate, *variables), features).astype(jnp.float32)
+
+        return evaluate.Evaluation(
+            features, self.config, self.mesh, predict, self.loss, num_classes=self._outputs, resident=self.resident
+        )
 
     @functools.cached_property
     def test(self) -> evaluate.Evaluation | None:
@@ -153,9 +177,12 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """The state before the first step."""
-        params, stats = self.plan.merge(*self.model.create(self._init_key))
         create = functools.partial(self._create, epoch=0)
-        return jax.jit(create, out_shardings=self._shardings(0))(params, stats)
+        return jax.jit(create, out_shardings=self._shardings(0))(*self.initial_variables())
+
+    def initial_variables(self) -> tuple[Tree, Tree]:
+        """(All parameters, statistics) before the first step."""
+        return self.plan.merge(*self.model.create(self._init_key))
 
     def abstract_state(self, epoch: int) -> TrainState:
         """Shapes, types and shardings of the state in `epoch`, to restore a checkpoint into."""
@@ -199,7 +226,8 @@ class Experiment:
         config = self.config
         return steps.build_steps(
             self.model.train,
-            augment=self.augmentation(epoch),
+            augment=self._labeled if self._inputs else self.augmentation(epoch),
+            forward=network.head if self._inputs else network.whole,
             loss=self.loss,
             optimizer=self._optimizer(epoch),
             schedule=self.schedule,
@@ -230,6 +258,10 @@ class Experiment:
             num_classes=self._outputs,
             fit=config.data.canvas.fit,
         )
+
+    def _labeled(self, key: Array, features: Array, label: Array, *_: Array) -> tuple[Array, Array]:
+        """What stands in augmentation's place where training begins at the head."""
+        return features, targets(label, self._outputs)
 
     def _trainable(self, epoch: int) -> dict[str, bool]:
         return {row.path: row.trains(epoch) for row in self.plan.rows}

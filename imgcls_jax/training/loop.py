@@ -16,7 +16,7 @@ from imgcls_jax.record.documents import SCHEMA, Result
 from imgcls_jax.record.json_files import write_json
 from imgcls_jax.record.workdir import claimed, record_environment
 from imgcls_jax.report import curves
-from imgcls_jax.training import checkup, closing, evaluators, interruption, memory, sound
+from imgcls_jax.training import checkup, closing, evaluators, head_only, interruption, memory, sound
 from imgcls_jax.training.callbacks import standard
 from imgcls_jax.training.callbacks.base import Callback
 from imgcls_jax.training.callbacks.console import Console
@@ -77,6 +77,8 @@ def train(
         processes.check_same("data", dataset.split_hash)
         validate_data(config, dataset)
         experiment = Experiment(config, dataset, mesh, evaluated=evaluators.load_splits(config, dataset, arrays=arrays))
+        with console.display.wait("preparing the network") as wait:
+            head_only.prepare(experiment, wait.on_progress)
         if jax.process_index() == 0:
             experiment.notes += notes + record_environment(workdir, mesh, dataset.split_hash, console.command)
         checkup.before_training(experiment, workdir)
@@ -85,6 +87,7 @@ def train(
         watching = standard.around(own, experiment, console)
         running = Run(experiment, workdir, watching, command=console.command, waiting=console.display.wait)
         with memory.explained(experiment), running as run:
+            head_only.check(experiment, run.state)
             with signals.interrupting(run):
                 while not run.is_finished:
                     try:

@@ -10,6 +10,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float
 
+from imgcls_jax.models import network
 from imgcls_jax.models.network import Tree
 from imgcls_jax.optim import averaging, sam
 from imgcls_jax.optim.losses import Loss
@@ -44,6 +45,7 @@ def build_steps(
     graph: nnx.GraphDef,
     *,
     augment: Augment,
+    forward: network.Forward = network.whole,
     loss: Loss,
     optimizer: Optimizer,
     schedule: LearningRate,
@@ -58,7 +60,7 @@ def build_steps(
     """Build two functions of (state, batch), to be jitted for devices of a `platform`: one returns the state after the
     step, and can be given the state as a donation; the other one returns the step's norms, and leaves the state alone.
 
-    One step: augment and mix the whole batch; forward and backward in `accumulate` equal parts whose gradients are
+    One step: augment and mix the whole batch; `forward` and backward in `accumulate` equal parts whose gradients are
     averaged; unscale (fp16); clip and update; move the average. All randomness comes from `key` and `state.step`.
     A step whose fp16 gradients overflow changes nothing but the loss scale and the step count.
 
@@ -74,7 +76,7 @@ def build_steps(
 
         def loss_of(params: Tree, stats: Tree, images: Array, labels: Array, key: Array) -> Any:
             model = nnx.merge(graph, params, state.frozen, stats)
-            logits = model(images, rngs=nnx.Rngs(key)).astype(jnp.float32)
+            logits = forward(model, images, rngs=nnx.Rngs(key)).astype(jnp.float32)
             losses = loss(logits, labels)
             new_stats = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
             metrics = state.metrics.of_batch(losses, logits, labels)

@@ -81,7 +81,8 @@ def _check_temperature(folder: Path, images: np.ndarray, capsys) -> None:
         probabilities, logits = standalone.load(path)(images)
         np.testing.assert_allclose(logits, Classifier.load(folder).logits(images), atol=1e-5)
         np.testing.assert_allclose(probabilities, scipy.special.softmax(logits / fitted, axis=1), atol=1e-6)
-        assert standalone.document(path)["temperature"] == fitted
+        about = standalone.document(path)
+        assert about["temperature"] == about["model_card"]["calibration"]["temperature"] == fitted
         app.main(["verify", str(path)])
     assert "ok: logits within" in capsys.readouterr().out
     with pytest.raises(UserError, match="holds weights, which no temperature changes: export to onnx or stablehlo"):

@@ -2,34 +2,29 @@
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from imgcls_jax.display import pictures
 from imgcls_jax.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 
-_CELL = 96  # pixels; smaller images are enlarged by a whole factor
 _GAP = 6
 _NAMES = 120  # pixels for the corruptions' names
-_LINE = 16
+_HEAD = pictures.LINE + 2
 
 
 def sheet(image: UInt8[np.ndarray, "h w 3"], *, seed: int = 0) -> Image.Image:
     """Draw one row per corruption: its name, the image itself, and the image at severities 1 to 5."""
-    factor = max(1, _CELL // max(image.shape[:2]))
+    factor = pictures.factor(image.shape[:2])
     height, width = (factor * side for side in image.shape[:2])
     columns = ("original", *(f"severity {severity}" for severity in SEVERITIES))
-    page = Image.new(
-        "RGB",
-        (_NAMES + len(columns) * (width + _GAP), _LINE + len(CORRUPTIONS) * (height + _GAP)),
-        "white",
-    )
-    write = ImageDraw.Draw(page)
-    font = ImageFont.load_default(size=11)
+    size = (_NAMES + len(columns) * (width + _GAP), _HEAD + len(CORRUPTIONS) * (height + _GAP))
+    page = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(page)
     for column, title in enumerate(columns):
-        write.text((_NAMES + column * (width + _GAP), 0), title, fill="black", font=font)
+        pictures.write(draw, (_NAMES + column * (width + _GAP), 0), title, width)
     for row, name in enumerate(CORRUPTIONS):
-        top = _LINE + row * (height + _GAP)
-        write.text((_GAP, top + height // 2 - _LINE // 2), name, fill="black", font=font)
+        top = _HEAD + row * (height + _GAP)
+        pictures.write(draw, (_GAP, top + (height - pictures.LINE) // 2), name, _NAMES - _GAP)
         cells = [image, *(corrupt(image[None], name, severity, seed=seed)[0] for severity in SEVERITIES)]
         for column, cell in enumerate(cells):
             page.paste(pictures.enlarged(cell, factor), (_NAMES + column * (width + _GAP), top))

@@ -16,19 +16,18 @@ from imgcls_jax import config as c
 from imgcls_jax import data
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import tasks
-from imgcls_jax.inference.classifier import Classifier
-from imgcls_jax.inference.restore import TrainedModel
+from imgcls_jax.evaluation import predictions, tasks
 from imgcls_jax.models import network
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.record.checkpoint import Checkpoints
 from imgcls_jax.record.documents import SCHEMA, CheckpointDocument, EpochRecord, Figures, Result
 from imgcls_jax.record.json_files import write_json
 from imgcls_jax.record.workdir import claimed, record_environment
+from imgcls_jax.training import features
 from imgcls_jax.training.experiment import Experiment
 from imgcls_jax.training.state import TrainState, join
 from imgcls_jax.training.validate import validate, validate_data
-from imgcls_jax.tune.probe import features, heads
+from imgcls_jax.tune.probe import heads
 from imgcls_jax.tune.probe.heads import Choice
 from imgcls_jax.weights import paths
 
@@ -118,7 +117,7 @@ def probe(
 
     The strength of the linear head's regularization and the number of neighbors are chosen by cross-validation on the
     training images alone. The work directory is a finished run's: `Classifier.load`, `imgcls evaluate` and `imgcls
-    predict` take it.
+    predict` take it. Predictions of all its images are kept, of the training images by heads of the other folds.
 
     Args:
       config: network, weights (`transfer.init_from`), data and seed; its training settings do not count.
@@ -155,18 +154,20 @@ def probe(
         train, labels = found["train"], dataset.train.labels
         parts = heads.folds(labels, folds, config.seed)
         path = heads.path(train, labels, strengths, parts, on_progress)
-        linear = heads.linear(train, labels, heads.best(path).value, head["kernel"].shape[1])
+        strength, outputs = heads.best(path).value, head["kernel"].shape[1]
+        linear = heads.linear(train, labels, strength, outputs)
         votes = heads.nearest(train, labels, neighbors, parts)
         voting = heads.neighbors(train, labels, int(heads.best(votes).value))
         rest = {split.name: split for split in dataset.splits[1:]}
-        figures = {split.name: _figures(linear.logits(found[split.name]), split.labels) for split in dataset.splits}
+        logits = {split.name: linear.logits(found[split.name]) for split in dataset.splits}
+        figures = {split.name: _figures(logits[split.name], split.labels) for split in dataset.splits}
         nearest = {name: float((voting.predict(found[name]) == split.labels).mean()) for name, split in rest.items()}
         result = _record(
             experiment, _with_head(experiment, state, head, linear), workdir, figures, time.perf_counter() - started
         )
         probed = Probe(
             strengths=path,
-            strength=heads.best(path).value,
+            strength=strength,
             converged=linear.converged,
             neighbors=votes,
             nearest=nearest,
@@ -176,6 +177,14 @@ def probe(
             result=result,
         )
         write_json(workdir / "result.json", probed.document)
+        # The head has seen the labels of the training images; those of the other folds have not.
+        logits["train"] = heads.held_out(train, labels, strength, outputs, parts)
+        for split in dataset.splits:
+            names = predictions.named(tuple(dataset.class_names), outputs)
+            made = predictions.Predictions(
+                logits[split.name].astype(np.float32), split.labels, tuple(split.ids), names, split.name
+            )
+            predictions.save(made, predictions.path_of(workdir, split.name))
         return probed
 
 
@@ -196,18 +205,8 @@ def _features(
     experiment: Experiment, state: TrainState, head: Mapping[str, Any], on_progress: features.Progress
 ) -> dict[str, np.ndarray]:
     """Compute the features of every split."""
-    config, dataset = experiment.config, experiment.dataset
-    params, stats = (
-        {path: np.asarray(array) for path, array in paths.flatten(tree).items()}
-        for tree in (join(state.params, state.frozen), state.stats)
-    )
-    classifier = Classifier(TrainedModel(config, dataset.class_names, params, stats, experiment.card()))
-    prefix = config.model.head_prefix
-    weights = features.digest({p: array for p, array in (params | stats).items() if not p.startswith(prefix)})
-    found = {
-        split.name: features.of_split(classifier, split, weights=weights, on_progress=on_progress)
-        for split in dataset.splits
-    }
+    variables = join(state.params, state.frozen), state.stats
+    found = features.of_experiment(experiment, variables, experiment.dataset.splits, on_progress)
     width, takes = found["train"].shape[1], head["kernel"].shape[0]
     if width != takes:
         raise UserError(f"the network has {width} features, but its head takes {takes} inputs: it cannot be probed")

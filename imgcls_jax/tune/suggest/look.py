@@ -64,13 +64,19 @@ class Seen:
         }
 
 
-def source_of(data: str | os.PathLike[str], table: str | os.PathLike[str] | None = None) -> c.Source:
+def source_of(
+    data: str | os.PathLike[str],
+    table: str | os.PathLike[str] | None = None,
+    *,
+    on_progress: Progress = no_progress,
+) -> c.Source:
     """Say what source reads some data: a folder of images or of `datasets`, a table of files and labels, an
     .npz file, a tfds name.
 
     Args:
       data: a path, or the name of a tfds set.
       table: the table that names the classes of the images in the folder `data`; None: their folders do.
+      on_progress: called as on_progress(label, done, total) while a tfds set is downloaded and prepared.
 
     Raises:
       UserError: there is no such thing, or it is none of these.
@@ -92,18 +98,18 @@ def source_of(data: str | os.PathLike[str], table: str | os.PathLike[str] | None
             f"{name} is neither a folder of images nor a table ({', '.join(rows.SUFFIXES)}) nor an .npz file"
         )
     if _CATALOG_NAME.fullmatch(name) and not path.suffix:
-        return _catalog_set(name)
+        return _catalog_set(name, on_progress)
     raise UserError(
         f"{short(name)[1:-1]} does not exist: give a folder of images, a table of files and classes, an .npz file or "
         "the name of a tfds set"
     )
 
 
-def _catalog_set(name: str) -> c.TFDS:
+def _catalog_set(name: str, on_progress: Progress) -> c.TFDS:
     from imgcls_jax.data.sources import tfds
 
     try:
-        splits = tfds.splits_of(name)
+        splits = tfds.splits_of(name, on_progress)
     except UserError as error:
         raise UserError(f"{name} is neither a folder nor a file here, and {error}") from None
     if "train" not in splits:

@@ -12,6 +12,7 @@ import numpy as np
 from imgcls_jax import config as c
 from imgcls_jax import weights
 from imgcls_jax.config import write
+from imgcls_jax.display.console import Console
 from imgcls_jax.tune.suggest import recipes
 from imgcls_jax.tune.suggest.look import Seen, look, source_of
 
@@ -94,8 +95,9 @@ def suggest_config(
       UserError: the data are not as they should be, or there are no weights of that name.
     """
     arrays = data if isinstance(data, Mapping) else None
-    source = c.Arrays() if isinstance(data, Mapping) else source_of(data, table)
-    seen = look(source, arrays=arrays)
+    with Console().wait("looking at the images") as wait:
+        source = c.Arrays() if isinstance(data, Mapping) else source_of(data, table, on_progress=wait.on_progress)
+        seen = look(source, arrays=arrays, on_progress=wait.on_progress)
     return suggest(seen, model=model, epochs=epochs, size=size, learning_rate=learning_rate).config
 
 

@@ -26,6 +26,7 @@ from imgcls_jax.cli import app
 from imgcls_jax.data.catalog import archives, entries, prepare, without_tensorflow
 from imgcls_jax.data.examples import no_progress
 from imgcls_jax.data.sources.tfds import TFDS
+from imgcls_jax.display import console
 from imgcls_jax.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -295,6 +296,22 @@ def test_the_commands(serve, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(entries.ENTRIES, "cifar10", entries.Entry("cifar10", 1, {"train": 20, "test": 3}, "none"))
     app.main(["data", "verify", "cifar10"])
     assert "cifar10 is whole: 20 train, 3 test images of 10 classes" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", ["train", "probe"])
+def test_a_command_on_a_set_that_is_not_there_shows_its_download(serve, tmp_path, capsys, monkeypatch, command):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    serve(CIFAR)
+    shown = []
+    monkeypatch.setattr(console.Wait, "on_progress", lambda _, label, *__: shown.append(label))
+    with pytest.raises(SystemExit):
+        app.main([command, "cifar10", "--config.help=seed"])  # which needs the chosen config
+    assert [label for label in dict.fromkeys(shown) if "opening" not in label][:3] == [
+        "downloading cifar-10-binary.tar.gz, MiB",
+        "unpacking cifar-10-binary.tar.gz",
+        "preparing cifar10",
+    ]
+    assert "cifar10: downloading" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

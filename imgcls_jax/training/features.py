@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,11 @@ from imgcls_jax.data import Split
 from imgcls_jax.disk.cache import cache_dir
 from imgcls_jax.errors import UserError
 from imgcls_jax.inference.classifier import Classifier
+from imgcls_jax.inference.restore import TrainedModel
+from imgcls_jax.models.network import Tree
 from imgcls_jax.record import documents
+from imgcls_jax.training.experiment import Experiment
+from imgcls_jax.weights import paths
 
 VERSION = 1
 """Raise it with every change of the package that changes features, so that older entries are not used."""
@@ -33,7 +37,7 @@ def of_split(
     Args:
       classifier: the network.
       split: the images, on canvases of the classifier's size.
-      weights: `digest` of the weights.
+      weights: `digest_below_head` of its weights.
       on_progress: called as on_progress(label, done, total).
 
     Raises:
@@ -62,6 +66,34 @@ def of_split(
             "another folder"
         ) from None
     return found
+
+
+def of_experiment(
+    experiment: Experiment, variables: tuple[Tree, Tree], splits: Iterable[Split], on_progress: Progress
+) -> dict[str, Float32[np.ndarray, "n features"]]:
+    """Return the features of splits by their names; see `of_split`.
+
+    Args:
+      experiment: the network and its preprocessing.
+      variables: (all parameters, statistics).
+      splits: of the experiment's data, on canvases as evaluation sees them.
+      on_progress: called as on_progress(label, done, total).
+    """
+    config, names = experiment.config, experiment.dataset.class_names
+    params, stats = (_flat(tree) for tree in variables)
+    classifier = Classifier(TrainedModel(config, names, params, stats, experiment.card()))
+    weights = digest_below_head(config.model, variables)
+    return {split.name: of_split(classifier, split, weights=weights, on_progress=on_progress) for split in splits}
+
+
+def digest_below_head(model: c.Model, variables: tuple[Tree, Tree]) -> str:
+    """Return the hash of all parameters and statistics on which features depend."""
+    params, stats = (_flat(tree) for tree in variables)
+    return digest({path: array for path, array in (params | stats).items() if not path.startswith(model.head_prefix)})
+
+
+def _flat(tree: Tree) -> dict[str, np.ndarray]:
+    return {path: np.asarray(array) for path, array in paths.flatten(tree).items()}
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:
