@@ -425,17 +425,13 @@ class Classifier:
                 found[name], predictions[name] = evaluation.predict(self._variables, self.class_names)
                 if tuned := self.card.get("thresholds"):
                     found[name] |= thresholds.figures(predictions[name], tuned)  # type: ignore[operator]
+        known, held_out = self._trained.trained_on, config.data.validation_share > 0
         result: Evaluation = {
             "schema": SCHEMA,
             "validation": found["validation"],
             "test": found["test"],
             "views": {name: kind or "center" for name, kind in kinds.items() if found[name]},
-            "notes": classes.notes(
-                dataset,
-                self.card.get("split_hash"),
-                self._trained.trained_on,
-                held_out=config.data.validation_share > 0,
-            ),
+            "notes": classes.notes(dataset, self.card.get("split_hash"), known, held_out=held_out),
         }
         return result, predictions
 
