@@ -121,10 +121,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if path
         ]
         runtime.setup()
-        trained = source.read(options.workdir)
-        fitted = calibration.of_card(trained.card, options.workdir) if asked else None
-        # A calibration holds for images that are seen as those that it was fitted on.
-        classifier = Classifier(trained, views=fitted.views if fitted else None)
+        if flags.is_file(options.workdir):
+            fitted, classifier = None, Classifier.load(options.workdir)
+        else:
+            trained = source.read(options.workdir)
+            fitted = calibration.of_card(trained.card, options.workdir) if asked else None
+            # A calibration holds for images that are seen as those that it was fitted on.
+            classifier = Classifier(trained, views=fitted.views if fitted else None)
         for note in classifier.notes:
             print(f"note: {note}", file=sys.stderr)  # stdout has a line an image
         answers: Answers | LabelAnswers | NumberAnswers = Answers(
