@@ -283,7 +283,7 @@ def test_the_card_is_text_whatever_things_are_called(finished_run):
     run, _, _ = finished_run
     trained = restore.of_run(run)
     names = ("</script><b>", "`|\n# no heading", "\udcff")
-    config = dataclasses.replace(trained.config, name="a*b <i> \n# c: d")
+    config = dataclasses.replace(trained.config, name="a*b <i> # c: d")
     program = dataclasses.replace(trained.program(None), class_names=names, config=config)
     result = record.result(run)
     result["test"]["auroc"] = float("nan")
