@@ -42,8 +42,7 @@ def without_onnx(monkeypatch):
 @pytest.fixture
 def hub(monkeypatch, tmp_path, without_onnx):
     """The stand-in, with an empty cache and a token that may write."""
-    huggingface_hub = pytest.importorskip("huggingface_hub")
-    constants = huggingface_hub.constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
