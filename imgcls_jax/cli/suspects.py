@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--top", type=flags.whole(1), default=50, metavar="N", help="top losses per split (default: 50)"
     )
     parser.add_argument("--duplicates", action="store_true", help="read all images, and list those that are the same")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write all of them")
+    parser.add_argument("--csv", type=flags.result(".csv"), metavar="FILE", help="write all of them")
     options = parser.parse_args(arguments)
     folds = sorted(options.workdir.glob("fold*")) if flags.is_file(options.workdir / "cv.json") else []
     config = flags.saved_config(folds[0] if folds else options.workdir)

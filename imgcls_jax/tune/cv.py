@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from imgcls_jax import config as c
+from imgcls_jax import data
 from imgcls_jax.disk import outputs
 from imgcls_jax.display import tables
 from imgcls_jax.display.console import percent
@@ -19,8 +20,8 @@ from imgcls_jax.tune.ablation import repeats, statistics
 
 def of_fold(config: c.Config, which: int, count: int) -> c.Config:
     """Return the config that trains on all folds but one, which validates it."""
-    data = dataclasses.replace(config.data, fold=(which, count), validation_share=0.0)
-    return dataclasses.replace(config, name=f"{config.name}_fold{which}", data=data)
+    divided = dataclasses.replace(config.data, fold=(which, count), validation_share=0.0)
+    return dataclasses.replace(config, name=f"{config.name}_fold{which}", data=divided)
 
 
 def cross_validate(
@@ -50,9 +51,10 @@ def cross_validate(
       What is written to cv.json.
 
     Raises:
-      UserError: not one fold could be trained.
+      UserError: the data cannot be divided so, or not one fold could be trained.
     """
     tasks.need_classes(config.loss.task, "imgcls tune cv")
+    data.load(of_fold(config, 0, folds).data, arrays=arrays)  # what is wrong with them is said once, before any training
     outcomes = [
         repeats.train(of_fold(config, k, folds), workdir / f"fold{k}", arrays=arrays, command=command)
         for k in range(folds)

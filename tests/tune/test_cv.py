@@ -38,6 +38,10 @@ def test_folds_mean_and_interval(tiny_config, tiny_arrays, tmp_path, capsys):
     assert cv.cross_validate(config, tmp_path / "cv", folds=2, arrays=arrays) == document  # nothing is trained again
 
 
-def test_data_with_a_validation_split_have_no_folds(tiny_config, tiny_arrays, tmp_path):
-    with pytest.raises(UserError, match="not one of 2 folds could be trained: .* has a validation split of its own"):
+def test_data_that_cannot_be_divided_are_refused_before_any_training(tiny_config, tiny_arrays, tmp_path):
+    with pytest.raises(UserError, match="has a validation split of its own"):
         cv.cross_validate(tiny_config(), tmp_path / "cv", folds=2, arrays=tiny_arrays)
+    arrays = {name: array for name, array in tiny_arrays.items() if not name.endswith("validation")}
+    with pytest.raises(UserError, match="1000"):
+        cv.cross_validate(tiny_config(), tmp_path / "cv", folds=1000, arrays=arrays)
+    assert not (tmp_path / "cv").exists()
