@@ -48,7 +48,9 @@ MODELS: dict[str, Any] = {
 }
 
 
-def steps(*, model: str, size: int, classes: int, batch: int, steps: int, precision: str, **_: Any) -> Iterator[Answer]:
+def steps(
+    *, model: str, size: int, classes: int, batch: int, steps: int, precision: str, remat: bool = False, **_: Any
+) -> Iterator[Answer]:
     """Whole training steps on resident images without augmentation; a measurement is an epoch of `steps` steps.
 
     Yields {"seconds": of one step, "host_bytes", "device_bytes": peaks so far}; first {"parameters", "choice"} after
@@ -69,7 +71,8 @@ def steps(*, model: str, size: int, classes: int, batch: int, steps: int, precis
         std=STD,
         feed="resident",
     )
-    trainer = _Trainer(_config(settings, (), model, batch, precision), data.load(settings, arrays=arrays))
+    experiment = dataclasses.replace(config(settings, (), model, batch, precision), remat=remat)
+    trainer = _Trainer(experiment, data.load(settings, arrays=arrays))
     trainer.epoch()
     yield trainer.description()
     while True:
@@ -92,7 +95,7 @@ def epochs(*, model: str, batch: int, images: str, **_: Any) -> Iterator[Answer]
     """
     settings, dataset = cifar10.load(images)
     policy = (c.HorizontalFlip(), c.VerticalFlip(), c.Rotation(15, interpolation="nearest"))
-    trainer = _Trainer(_config(settings, policy, model, batch, "fp32"), dataset)
+    trainer = _Trainer(config(settings, policy, model, batch, "fp32"), dataset)
     trainer.epoch(first=max(trainer.run.steps_per_epoch - 5, 0))
     trainer.evaluate()
     yield trainer.description()
@@ -184,7 +187,10 @@ def bandwidth(**_: Any) -> Iterator[Answer]:
     yield {"bytes_per_second": 2 * x.nbytes / min(times)}
 
 
-def _config(settings: c.Data, policy: c.Policy, model: str, batch: int, precision: Any) -> c.Config:
+def config(
+    settings: c.Data, policy: c.Policy, model: str, batch: int, precision: Any, mesh: c.Mesh | None = None
+) -> c.Config:
+    """The experiment of a benchmark: plain SGD, on one device unless `mesh` says otherwise."""
     return c.Config(
         name="benchmark",
         data=settings,
@@ -196,7 +202,7 @@ def _config(settings: c.Data, policy: c.Policy, model: str, batch: int, precisio
         epochs=1000,
         precision=precision,
         seed=0,
-        mesh=c.Mesh(devices=1),
+        mesh=mesh or c.Mesh(devices=1),
     )
 
 

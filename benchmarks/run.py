@@ -11,7 +11,11 @@ rounds. Start-up (P5) and memory (P8) take fresh processes in every round. A rou
 of either side: first all of the peer's, whose program cannot be made to wait, then all of ours. Before its first round
 the peer tries eager, channels_last and compiled, and keeps the fastest (P5 compiles, as that is what it is about).
 
-P1–P4 run on the CPU, also on a machine with a GPU; P5 and P8 on whatever there is; P6 and P7 need a GPU. A benchmark
+P9 and P10 compare with a plain flax step in place of torch, for hardware that is not here (benchmarks/compiled.py):
+their figures are the compilers', so one round is enough and every run gives the same.
+
+P1–P4 run on the CPU, also on a machine with a GPU; P5 and P8 on whatever there is; P6 and P7 need a GPU, P9 and P10 the
+compilers of TPUs and GPUs. A benchmark
 that cannot run says why and is no error. Everything measured goes into a JSON file with the environment.
 """
 
@@ -22,7 +26,7 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +77,8 @@ class Benchmark:
     title: str
     measure: Callable[[Options], Iterator[Result]]
     needs_gpu: bool = False
+    peer: tuple[str, ...] = ("torch", "torchvision")
+    """Packages of the other side."""
 
 
 def alternate(program: str, settings: dict[str, Any], options: Options, *extra: dict[str, str]) -> Result:
@@ -254,6 +260,38 @@ def memory(options: Options) -> Iterator[Result]:
         yield result
 
 
+def compiled(key: str, unit: str, cases: Sequence[tuple[str, dict[str, Any]]]) -> Callable[[Options], Iterator[Result]]:
+    """P9 and P10: a figure of the plain step's program over that of ours, for each (name, settings)."""
+
+    def measure(options: Options) -> Iterator[Result]:
+        for name, settings in cases:
+            if options.smoke:
+                if settings["model"] != "cnn":
+                    continue
+                settings = settings | {"size": 8, "batch": 16}
+            result = Result(name, measurements={"plain": [], "ours": []})
+            for side, answers in result.measurements.items():
+                with Side("compiled:steps", settings | {"side": side}, {}) as process:
+                    answers.append(process.ask())
+            plain, ours = (answers[0] for answers in result.measurements.values())
+            if plain["parameters"] != ours["parameters"]:
+                raise RuntimeError(f"the two sides train different networks: {result.measurements}")
+            result.ratios = [plain[key] / ours[key]]
+            result.remarks.append(
+                f"{settings['model']}, {settings['size']} px, batch {settings['batch']} on {settings['on']}: "
+                f"plain {plain[key] / 1e6:.4g}, ours {ours[key] / 1e6:.4g} {unit}; temporary memory "
+                f"{plain['temporaries'] / 2**20:.0f} and {ours['temporaries'] / 2**20:.0f} MiB"
+            )
+            yield result
+
+    return measure
+
+
+RESNET50 = {"model": "resnet50", "size": 224, "classes": 1000}
+RESNET18 = {"model": "resnet18", "size": 32, "classes": 10}
+CNN = {"model": "cnn", "size": 32, "classes": 10}
+CHIPS, GPU = {"on": "v5e:2x2", "batch": 512}, {"on": "h100x1", "batch": 256}
+
 BENCHMARKS = {
     "P1": Benchmark("ResNet-18, 32×32, batch 64, f32, whole step, CPU", cpu_steps("P1", "resnet18", 32, 64)),
     "P2": Benchmark("ResNet-50, 224×224, batch 8, f32, whole step, CPU", cpu_steps("P2", "resnet50", 224, 8)),
@@ -265,16 +303,28 @@ BENCHMARKS = {
     "P6": Benchmark("ResNet-50, 224×224, batch 256, bf16, whole step, GPU", resnet50_on_gpu, needs_gpu=True),
     "P7": Benchmark("CIFAR-10 to 94 %, GPU", speed_run, needs_gpu=True),
     "P8": Benchmark("peak memory of ResNet-50 training", memory),
+    "P9": Benchmark(
+        "a bf16 step compiled for 4 chips of TPU v5e, cycles per chip: ResNet-50, ResNet-18 (b), CNN (c)",
+        compiled(
+            "cycles", "million cycles", [("P9", RESNET50 | CHIPS), ("P9b", RESNET18 | CHIPS), ("P9c", CNN | CHIPS)]
+        ),
+        peer=(),
+    ),
+    "P10": Benchmark(
+        "a bf16 step compiled for an H100, its memory traffic: ResNet-50, ResNet-18 (b), CNN (c)",
+        compiled("traffic", "MB", [("P10", RESNET50 | GPU), ("P10b", RESNET18 | GPU), ("P10c", CNN | GPU)]),
+        peer=(),
+    ),
 }
 """In the order in which they run."""
 
 
-def why_not(benchmark: Benchmark) -> str | None:
+def why_not(benchmark: Benchmark, *, smoke: bool = False) -> str | None:
     """Why the benchmark cannot run here, if so."""
-    for package in ("torch", "torchvision"):
+    for package in benchmark.peer:
         if importlib.util.find_spec(package) is None:
             return f"the peer {package} is not installed; install it by: pip install -e '.[parity]'"
-    if benchmark.needs_gpu and environment.gpu() is None:
+    if benchmark.needs_gpu and not smoke and environment.gpu() is None:
         return "it needs an NVIDIA GPU, and there is none here"
     return None
 
@@ -292,7 +342,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if unknown := sorted(set(given.names) - set(names)):
         parser.error(f"there is no benchmark {unknown[0]}: choose from {', '.join(names)}")
-    chosen = [name for name in BENCHMARKS if not given.names or {name, name[:2]} & set(given.names)]
+    chosen = [name for name in BENCHMARKS if not given.names or {name, name.rstrip("abc")} & set(given.names)]
     options = Options(given.rounds, given.smoke, given.variant, given.folder, given.airbench)
 
     given.json.parent.mkdir(parents=True, exist_ok=True)
@@ -301,7 +351,7 @@ def main(arguments: list[str] | None = None) -> None:
         benchmark = BENCHMARKS[name]
         print(f"{name}: {benchmark.title}", flush=True)
         try:
-            if reason := why_not(benchmark):
+            if reason := why_not(benchmark, smoke=options.smoke):
                 raise CannotRun(reason)
             for result in benchmark.measure(options):
                 load = f"{os.getloadavg()[0]:.1f}"

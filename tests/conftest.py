@@ -2,7 +2,9 @@
 
 import dataclasses
 import os
+import shutil
 import signal
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,10 +14,9 @@ os.environ["XLA_FLAGS"] = (
     f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 )
 
-from jaxtyping import install_import_hook
+import annotations
 
-# Every annotation of the package is checked at every call, shapes and dtypes as well.
-install_import_hook("imgcls_jax", "annotations.check")
+annotations.enforce("imgcls_jax")
 
 from imgcls_jax.xla import runtime
 
@@ -30,6 +31,9 @@ import numpy as np
 import pytest
 
 from imgcls_jax import config as c
+from imgcls_jax.disk.cache import cache_dir
+from imgcls_jax.download import fetch
+from imgcls_jax.errors import UserError
 from imgcls_jax.training.loop import train
 
 
@@ -99,3 +103,64 @@ def finished_run(tiny_config, tiny_arrays, tmp_path):
     data = dataclasses.replace(tiny_config().data, source=c.Arrays(str(tmp_path / "images.npz")))
     result = train(tiny_config(data=data), tmp_path / "run")
     return tmp_path / "run", result, tiny_arrays
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium with its driver, as Debian's packages chromium and chromium-driver bring them."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if not all(programs):
+        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=1200,900",
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="session")
+def axe(browser):
+    """Return a function that gives what axe-core finds wrong with the page that the browser shows, in light and dark.
+
+    axe-core (MPL-2.0) is downloaded from npm's registry.
+    """
+    try:
+        archive = fetch(
+            "https://registry.npmjs.org/axe-core/-/axe-core-4.14.1.tgz",
+            "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745",
+            cache_dir() / "npm",
+        )
+    except UserError as error:
+        pytest.skip(f"needs axe-core: {error}")
+    with tarfile.open(archive) as opened:
+        script = opened.extractfile("package/axe.min.js").read().decode()
+
+    def find():
+        found = []
+        for scheme in ("light", "dark"):
+            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+            # The driver's own script, which the page's policy does not concern.
+            browser.execute_script(script)
+            result = browser.execute_async_script("const done = arguments[0]; axe.run().then(done);")
+            assert len(result["passes"]) > 10
+            found += [
+                (scheme, violation["id"], [node["html"] for node in violation["nodes"]])
+                for violation in result["violations"]
+            ]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+        return found
+
+    return find

@@ -3,14 +3,20 @@
     python docs/images/make.py
 
 From the root of the repository. The run is written to runs/digits_cnn, or is already there. Chromium takes the picture
-of the HTML page.
+of the HTML page, and with its driver those of the page that classifies.
 """
 
+import functools
+import http.server
+import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 from PIL import Image
+from selenium import webdriver
 from sklearn.datasets import load_digits
 
 HERE = Path(__file__).parent
@@ -28,6 +34,33 @@ def shrink(source: Path, name: str, colors: int = 64) -> None:
     if picture.width > WIDTH:
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
     picture.quantize(colors, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
+
+
+def photograph(folder: Path, image: Path, name: str, size: tuple[int, int], scheme: str) -> None:
+    """Classify an image on a page that `imgcls export --to web` wrote, and take a picture of it."""
+    host = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    )
+    threading.Thread(target=host.serve_forever).start()
+    options = webdriver.ChromeOptions()
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(flag)
+    options.binary_location = shutil.which("chromium") or ""
+    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        screen = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        browser.get(f"http://127.0.0.1:{host.server_address[1]}/index.html")
+        browser.find_element("id", "file").send_keys(str(image.absolute()))
+        while not browser.find_element("id", "classes").is_displayed():
+            time.sleep(0.1)
+        browser.save_screenshot(f"runs/{name}")
+    finally:
+        browser.quit()
+        host.shutdown()
+    shrink(Path("runs", name), name, colors=128)
 
 
 imgcls("train", "--config", "configs/digits_cnn.py", "--workdir", RUN)
@@ -48,3 +81,7 @@ shrink(Path(RUN, "curves.png"), "curves.png")
 shrink(next(Path("runs/report").rglob("*confusion*.png")), "confusion.png")
 shrink(Path("runs/explained.png"), "explained.png")
 shrink(Path("runs/page.png"), "page.png", colors=256)
+imgcls("export", RUN, "--to", "web", "--out", "runs/page")
+Image.open(images / "1.png").resize((256, 256), Image.Resampling.NEAREST).save(images / "large.png")
+photograph(Path("runs/page"), images / "large.png", "web_wide.png", (1000, 560), "light")
+photograph(Path("runs/page"), images / "large.png", "web_narrow.png", (360, 760), "dark")

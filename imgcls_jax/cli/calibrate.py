@@ -2,7 +2,8 @@
 
 Takes the predictions of the validation images that the run, or `imgcls evaluate`, has kept in DIR; neither the data nor
 a device is needed. Writes DIR/calibration.json, which `imgcls predict` applies with --calibrated, --sets and --unknown,
-and DIR/reliability.png. What is fitted on the validation images is measured on the test images, if there are any.
+and DIR/reliability.png. From then on it is part of the model card, in what `imgcls push` and `imgcls export` write too.
+What is fitted on the validation images is measured on the test images, if there are any.
 
 Example:
   imgcls calibrate --workdir runs/digits_cnn
@@ -31,6 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.known >= 1:
         raise UserError(f"--known is {options.known:g}, but must be a share below 1, such as 0.95")
     config = flags.saved_config(options.workdir)
+    if not flags.is_folder(options.workdir / "checkpoints"):
+        raise UserError(
+            f"{options.workdir} is a published run, whose files do not change: calibrate the run that it comes "
+            "from, and push it again"
+        )
 
     from imgcls_jax.display import tables
     from imgcls_jax.display.console import Console

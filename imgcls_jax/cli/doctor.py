@@ -8,6 +8,7 @@ Examples:
   imgcls doctor photos
   imgcls doctor --config configs/digits_cnn.py
   imgcls doctor --config configs/digits_cnn.py --range-test --json
+  imgcls doctor photos --labels runs/photos
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from imgcls_jax import config as c
     from imgcls_jax.display.console import Console
     from imgcls_jax.doctor.findings import Finding
+    from imgcls_jax.evaluation.predictions import Predictions
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--workdir", type=Path, help="where the run will be (default: runs/NAME of the config)")
     parser.add_argument("--quick", action="store_true", help="only what is also checked before each training")
     parser.add_argument("--range-test", action="store_true", help="compare the learning rate with a range test's")
+    parser.add_argument(
+        "--labels", type=Path, metavar="RUN", help="look for wrong labels by what a run in this folder predicted"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON document, with all files concerned")
     options = parser.parse_args(arguments)
     config = flags.config_of(options) if options.config or options.overrides else None
@@ -42,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise UserError("say what to examine: imgcls doctor DATA, or imgcls doctor --config FILE.py")
     if config is None and (options.range_test or options.workdir):
         raise UserError("--range-test and --workdir need --config FILE.py")
+
+    kept = _predictions(options.labels) if options.labels else ()
 
     from imgcls_jax.display.console import Console
     from imgcls_jax.doctor import data_statistics, examination
@@ -58,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             subject = Subject(config.data, config, quick=options.quick, on_progress=wait.on_progress)
             subject = dataclasses.replace(subject, workdir=options.workdir or Path("runs") / config.name)
+        if kept:
+            subject = dataclasses.replace(subject, predictions=kept)
         test = functools.partial(_recommended_rate, config) if config and options.range_test else None
         findings, made = checkup.checkup(subject, range_test=test)
     if options.json:
@@ -66,6 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(findings, made, console)
     if any(finding.level == "error" for finding in findings):
         sys.exit(1)
+
+
+def _predictions(workdir: Path) -> "tuple[Predictions, ...]":
+    """What a run, a probe or a cross-validation predicted of images that it was not trained on."""
+    from imgcls_jax.evaluation import predictions as keep
+
+    if not flags.is_folder(workdir):
+        flags.saved_config(workdir)  # names a run whose name is near
+    paths = [keep.path_of(workdir, split) for split in ("train", "validation", "test")]
+    found = tuple(keep.load(path) for path in paths if path.exists())
+    if not found:
+        raise UserError(f"{workdir} has no predictions: `imgcls evaluate --workdir {workdir}` keeps them")
+    return found
 
 
 def _recommended_rate(config: "c.Config") -> float | None:

@@ -10,9 +10,13 @@ figure is, and what the file holds, is in docs/figures.md.
 Without --views the validation images are seen at their center and the test images as `test_views` says, as at the end
 of training; with it, both are seen in that way: "center", "flip", "flip_shift", "five_crop" or "ten_crop".
 
+--model FILE is a file that `imgcls export` wrote of a run, whose data must be there; its figures are those of the file,
+at its precision, views and temperature, and are only printed.
+
 Examples:
   imgcls evaluate --workdir runs/digits_cnn
   imgcls evaluate --workdir runs/digits_cnn --config.data.source.path=photos
+  imgcls evaluate --model runs/digits_cnn/model.onnx
   imgcls evaluate --config configs/imagenette_r18.py --weights torchvision/resnet18.IMAGENET1K_V1
 """
 
@@ -31,11 +35,16 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = flags.parser(__doc__)
-    parser.add_argument("--workdir", type=Path, help="a run's folder; with --weights, where result.json goes")
+    parser.add_argument(
+        "--workdir",
+        "--model",
+        type=Path,
+        help="a run's folder or exported file; with --weights, where result.json goes",
+    )
     parser.add_argument("--weights", help="torch or safetensors file, or a published name (docs/models.md)")
     parser.add_argument("--views", choices=flags.VIEWS, metavar="KIND", help="average several views of each image")
     options = parser.parse_args(arguments)
-    subject = flags.subject_of(options)
+    subject = flags.subject_of(options, exported=True)
     if subject.run is None and options.workdir and flags.is_file(options.workdir / "config.json"):
         raise UserError(
             f"--workdir {options.workdir} is the folder of a run, whose result.json these figures would overwrite: "
@@ -85,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             console.table("note", {"": f"the {split} split has no further figures: outputs are NaN or infinite"})
     for note in result.get("notes", []):
         console.line(f"note: {note}")
-    if options.workdir:
+    if options.workdir and not flags.is_file(options.workdir):
         try:
             options.workdir.mkdir(parents=True, exist_ok=True)
             document = {

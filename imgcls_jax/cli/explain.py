@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from imgcls_jax.cli.predict import find
 
     files = find(options.images)
+    if any(flags.is_file(options.out) and options.out.samefile(file) for file in files):
+        raise UserError(f"--out {options.out} is one of the images: give another name, as it would be overwritten")
     if len(files) > _MOST:
         raise UserError(f"these are {len(files)} images, and a sheet has room for {_MOST}: name fewer")
 

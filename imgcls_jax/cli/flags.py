@@ -186,12 +186,13 @@ class Subject:
         return source
 
 
-def subject_of(options: argparse.Namespace, *, needs_weights: bool = True) -> Subject:
+def subject_of(options: argparse.Namespace, *, needs_weights: bool = True, exported: bool = False) -> Subject:
     """Return what --workdir, --config and --weights mean together.
 
-    --workdir RUN: the run's own config and checkpoint. --config FILE --weights FILE|NAME: weights from elsewhere, with
-    --workdir as the folder of the results. --config FILE, where `needs_weights` is False: the config alone. Overrides
-    (--config.KEY=VALUE) change whichever config it is.
+    --workdir RUN: the run's own config and checkpoint; with `exported` also a file that was exported of one.
+    --config FILE --weights FILE|NAME: weights from elsewhere, with --workdir as the folder of the results.
+    --config FILE, where `needs_weights` is False: the config alone. Overrides (--config.KEY=VALUE) change whichever
+    config it is.
 
     Raises:
       UserError: they contradict each other or something is missing; the message names the flags that are right.
@@ -213,7 +214,7 @@ def subject_of(options: argparse.Namespace, *, needs_weights: bool = True) -> Su
                 "a run, in place of --config"
             )
         return Subject(config, weights, None)
-    saved = saved_config(workdir)
+    saved = saved_config(workdir, exported=exported)
     if options.config is not None and (changed := io.difference(saved, io.load(options.config))):
         raise UserError(
             f"{workdir} is a run of another config than {options.config} ({changed[0]}{', …' if changed[1:] else ''}): "
@@ -224,14 +225,21 @@ def subject_of(options: argparse.Namespace, *, needs_weights: bool = True) -> Su
     return Subject(config, None, workdir)
 
 
-def saved_config(workdir: Path) -> "Config":
-    """Return the config of the run in a folder.
+def saved_config(workdir: Path, *, exported: bool = False) -> "Config":
+    """Return the config of the run in a folder, or with `exported` also of the run that a file was exported from.
 
     Raises:
       UserError: it is no run's; the message names one whose name is near.
     """
     from imgcls_jax.config import io
 
+    if exported and is_file(workdir):
+        from imgcls_jax.export import standalone
+
+        try:
+            return io.from_document(standalone.document(workdir)["model_card"]["config"], str(workdir))
+        except standalone.Unusable as error:
+            raise UserError(str(error)) from None
     if found := re.fullmatch(r"hf:/+(.*)", str(workdir)):  # pathlib makes one slash of two
         repository = f"hf://{found[1]}"
         raise UserError(f"{repository} is on Hugging Face: fetch it first, by `imgcls pull {repository} FOLDER`")
@@ -293,6 +301,21 @@ def _path(text: str) -> Path:
     if not text.strip():  # Path("") would be the current folder
         raise argparse.ArgumentTypeError("the path is empty: was it written with a variable that is not set?")
     return Path(text)
+
+
+def result(*suffixes: str) -> Callable[[str], Path]:
+    """Make the `type` of a flag that names a file to be written, which takes the place of none of another kind."""
+
+    def read(text: str) -> Path:
+        path = _path(text)
+        if is_file(path) and path.suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(
+                f"{short(text)[1:-1]} is there, and no {suffixes[0]} file, so that it is not overwritten: give another "
+                "name"
+            )
+        return path
+
+    return read
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Classify image files with a trained run.
+"""Classify image files with a trained run, or with a file that `imgcls export` wrote.
 
 IMAGES are files, folders, of which every image at any depth is taken but hidden ones, quoted patterns ('photos/*.jpg'),
 or - for a list of paths on standard input, one per line. They are preprocessed exactly as the run's test images. Prints
@@ -19,6 +19,7 @@ command then ends with status 2, after all others are classified.
 Examples:
   imgcls predict --workdir runs/digits_cnn photo.jpg folder/ --csv predictions.csv
   imgcls predict --workdir runs/digits_cnn - --sets 0.95 --jsonl sets.jsonl < files.txt
+  imgcls predict --model model.onnx folder/
 """
 
 import contextlib
@@ -98,20 +99,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     _check(options)
     # A wrong folder is found before anything slow begins.
-    task = flags.saved_config(options.workdir).loss.task
+    task = flags.saved_config(options.workdir, exported=True).loss.task
     _check_task(options, task)
     files = find(options.images)
     if not files:
         raise UserError("there are no images: standard input names none")
 
     from imgcls_jax.evaluation import calibration
+    from imgcls_jax.inference import source
     from imgcls_jax.inference.answers import Answers
     from imgcls_jax.inference.classifier import Classifier
     from imgcls_jax.inference.task_answers import LabelAnswers, NumberAnswers
     from imgcls_jax.xla import runtime
 
     asked = options.calibrated or options.unknown or options.sets is not None
-    fitted = calibration.load(options.workdir) if asked else None
     with contextlib.ExitStack() as opened:
         # Opened before the work, so that a file that cannot be written is found out first.
         writers = [
@@ -120,8 +121,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if path
         ]
         runtime.setup()
-        # A calibration holds for images that are seen as those that it was fitted on.
-        classifier = Classifier.load(options.workdir, views=fitted.views if fitted else None)  # type: ignore[arg-type]
+        if flags.is_file(options.workdir):
+            fitted, classifier = None, Classifier.load(options.workdir)
+        else:
+            trained = source.read(options.workdir)
+            fitted = calibration.of_card(trained.card, options.workdir) if asked else None
+            # A calibration holds for images that are seen as those that it was fitted on.
+            classifier = Classifier(trained, views=fitted.views if fitted else None)
         for note in classifier.notes:
             print(f"note: {note}", file=sys.stderr)  # stdout has a line an image
         answers: Answers | LabelAnswers | NumberAnswers = Answers(
@@ -162,10 +168,18 @@ def _parser() -> flags.Parser:
     parser.add_argument(
         "images", nargs="+", type=Path, metavar="IMAGES", help="image files, folders, quoted patterns, or -"
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="the run's folder")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each image")
-    parser.add_argument("--jsonl", type=Path, metavar="FILE", help="write a JSON object per line for each image")
-    parser.add_argument("--parquet", type=Path, metavar="FILE", help="write a Parquet table; needs pyarrow")
+    parser.add_argument(
+        "--workdir", "--model", type=Path, required=True, help="the run's folder, or an exported file of it"
+    )
+    parser.add_argument(
+        "--csv", type=flags.result(".csv", ".tsv", ".txt"), metavar="FILE", help="write a row for each image"
+    )
+    parser.add_argument(
+        "--jsonl", type=flags.result(".jsonl"), metavar="FILE", help="write a JSON object per line for each image"
+    )
+    parser.add_argument(
+        "--parquet", type=flags.result(".parquet"), metavar="FILE", help="write a Parquet table; needs pyarrow"
+    )
     parser.add_argument("--top", type=flags.whole(1), default=1, metavar="K", help="name the K most probable classes")
     parser.add_argument("--probabilities", action="store_true", help="a column for the probability of every class")
     parser.add_argument("--calibrated", action="store_true", help="probabilities at the fitted temperature")
@@ -178,11 +192,21 @@ def _parser() -> flags.Parser:
         metavar="P",
         help='images whose class has a probability below P are "unknown"',
     )
-    parser.add_argument("--embeddings", type=Path, metavar="FILE.npz", help="write the images' features")
+    parser.add_argument(
+        "--embeddings", type=flags.result(".npz"), metavar="FILE.npz", help="write the images' features"
+    )
     return parser
 
 
 def _check(options: Any) -> None:
+    if flags.is_file(options.workdir):
+        if options.calibrated or options.unknown or options.sets is not None:
+            raise UserError(
+                "--calibrated, --sets and --unknown need a run's folder, where `imgcls calibrate` writes: a file has "
+                "calibrated probabilities if it was exported with --calibrated"
+            )
+        if options.embeddings and options.workdir.suffix in (".onnx", ".stablehlo"):
+            raise UserError(f"--embeddings: no features come out of {options.workdir}; give the run's folder")
     if options.embeddings and options.embeddings.suffix != ".npz":
         raise UserError(f"--embeddings {options.embeddings}: the file is an .npz archive, so its name must end in .npz")
     if options.threshold > 1:

@@ -8,7 +8,6 @@ imgcls_jax[hub], and a token: `hf auth login`). What it holds:
   config.json        the run's config
   README.md          the model card, with the figures of the run's result.json
   model.onnx         where the package onnx is installed
-  calibration.json   where the run has one
 
 The config names the folder of the data as you wrote it. --license is an identifier of Hugging Face's list; without it
 the model card says what is known of the weights.
@@ -81,7 +80,7 @@ def _write(run: Path, target: Path, source: str | None, license: str | None) -> 
         console.line(f"note: {note}")
     with console.wait("exporting"):
         program = trained.program(trained.config.test_views)
-        notes = folder.write(program, target, run=run, result=record.result(run), source=source, license=license)
+        notes = folder.write(program, target, result=record.result(run), source=source, license=license)
     for note in notes:
         console.line(f"note: {note}")
 

@@ -1,5 +1,6 @@
-"""Serve an exported ONNX file over HTTP.
+"""Serve an exported ONNX or StableHLO file over HTTP.
 
+  GET /                  a page for people: drop an image, or use the camera
   POST /predict?top_k=5  one image as the body, or the files of a form
   GET /healthz, /readyz  whether the process lives, and whether it answers
   GET /metrics           figures for Prometheus
@@ -9,6 +10,8 @@ The file's checksum and golden images are compared before anything is served. Im
 Each is decoded and resized as in evaluation. What exceeds a limit is refused, with the reason as JSON; where more
 images come than there is room for, the status is 503, and Retry-After says when to try again. SIGTERM and Ctrl-C end
 the server after the requests that it has accepted are answered.
+
+ONNX runs in onnxruntime, StableHLO in JAX, on the device that it finds.
 
 There is no password and no encryption: outside this machine, put a proxy before it. Needs imgcls_jax[serve].
 
@@ -29,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     own = Limits()
     parser = flags.parser(__doc__, config=False)
-    parser.add_argument("file", type=Path, metavar="FILE.onnx", help="an exported model")
+    parser.add_argument("file", type=Path, metavar="FILE", help="an exported model, .onnx or .stablehlo")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     parser.add_argument("--port", type=flags.whole(0, 65535), default=8000, help="(default: 8000; 0: any free one)")
     for flag, kind, default, what in (

@@ -1,13 +1,16 @@
 """List images to look at: the most wrong ones, those whose label is probably wrong, and duplicates.
 
 Takes the predictions that the run, or `imgcls evaluate`, has kept in DIR: of the validation and test images, which the
-network was not trained on. Wrong labels are found by confident learning. With --duplicates the images of all splits are
-read too, and those that are the same, byte for byte or nearly, are listed, within a split and across splits.
+network was not trained on. Those of training images must come out of fold: they are there where DIR is what `imgcls
+probe`, in minutes, or `imgcls tune cv` has written. Wrong labels are found by confident learning. With --duplicates the
+images of all splits are read too, and those that are the same, byte for byte or nearly, are listed, within a split and
+across splits.
 
 --csv writes everything, one row per image and reason: reason,split,file,class,suggested,probability,duplicate_of.
 
-Example:
+Examples:
   imgcls suspects --workdir runs/digits_cnn --csv suspects.csv
+  imgcls probe photos && imgcls suspects --workdir runs/probe_photos
 """
 
 import contextlib
@@ -39,28 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--duplicates", action="store_true", help="read all images, and list those that are the same")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write all of them")
     options = parser.parse_args(arguments)
-    config = flags.saved_config(options.workdir)
+    folds = sorted(options.workdir.glob("fold*")) if flags.is_file(options.workdir / "cv.json") else []
+    config = flags.saved_config(folds[0] if folds else options.workdir)
 
     from imgcls_jax.display import tables
     from imgcls_jax.display.console import Console
     from imgcls_jax.evaluation import predictions as keep
     from imgcls_jax.evaluation import suspects
 
-    paths = [keep.path_of(options.workdir, split) for split in ("validation", "test")]
+    paths = [keep.path_of(options.workdir, split) for split in ("train", "validation", "test")]
     kept = [keep.load(path) for path in paths if path.exists()]
     if not kept:
-        raise UserError(
-            f"{options.workdir} has no predictions: `imgcls evaluate --workdir {options.workdir}` keeps them"
-        )
+        way = "logging.predictions=True" if folds else f"`imgcls evaluate --workdir {options.workdir}`"
+        raise UserError(f"{options.workdir} has no predictions: {way} keeps them")
     console = Console()
     with outputs.writing(options.csv) if options.csv else contextlib.nullcontext() as file:
         rows: list[_Row] = []
         for made in kept:
             labels, losses = suspects.wrong_labels(made), suspects.top_losses(made, options.top)
-            for title, found in (
-                (f"probably wrong labels, {made.split}", labels),
-                (f"top losses, {made.split}", losses),
-            ):
+            split = "train, out of fold" if made.split == "train" else made.split
+            for title, found in ((f"probably wrong labels, {split}", labels), (f"top losses, {split}", losses)):
                 lines = [
                     (s.class_name, s.suggested, f"{100 * s.probability:.3g} %", s.name) for s in found[:_SHOWN]
                 ] or [("none", "", "", "")]
@@ -80,8 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _duplicates(config: "Config", console: "Console") -> list[_Row]:
     """Print the groups of images that are the same; return a row for each image but the first of its group."""
     from imgcls_jax import data
+    from imgcls_jax.data import pixels
     from imgcls_jax.display import tables
-    from imgcls_jax.doctor import pixels
 
     dataset = data.load(config.data)
     splits = dataset.splits

@@ -119,8 +119,12 @@ def _check(parser: flags.Parser, options: argparse.Namespace) -> None:
             )
     elif options.config is not None:
         raise UserError(f"DATA ({short(options.data)}) and --config were given: the config says where its images are")
+    elif not options.data.strip():
+        raise UserError('DATA is empty: was it written with a variable that is not set? "." is the current folder')
     elif re.search(r"\.py(:.*)?$", options.data) or flags.is_file(Path(options.data) / "config.json"):
         parser.refuse_word(options.data)
+    if options.model is not None and not options.model.strip():
+        raise UserError('--model is empty: was it written with a variable that is not set? "small" is none')
     if options.budget and options.epochs:
         raise UserError("--budget and --epochs both say how long to train: leave one out")
 

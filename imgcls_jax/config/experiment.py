@@ -3,7 +3,7 @@
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imgcls_jax.config.augment import Policy
 from imgcls_jax.config.callback import Callback
@@ -179,3 +179,12 @@ class Config:
     """Number of steps between records of the gradient's, the parameters' and the update's norm, the learning rate and
     the loss; None: no such records. A recorded step takes twice its time; the parameters are the same with and
     without."""
+
+    @model_validator(mode="after")
+    def _is_named_as_a_folder(self) -> "Config":
+        parts = self.name.split("/")
+        if not self.name.isprintable() or any(p.strip() in ("", ".", "..") or len(p.encode()) > 200 for p in parts):
+            raise ValueError(
+                f"name is {self.name[:50]!r}, but a run is kept in runs/NAME: give a short one, of letters and digits"
+            )
+        return self

@@ -68,7 +68,7 @@ def _fault(fault: Any, root: type | None, tree: Any) -> str:
             path += f"[{part}]"
             candidates = _of_kind(node, candidates)
             continue
-        hints = typing.get_type_hints(candidates[0]) if candidates else {}
+        hints = _settings(candidates[0]) if candidates else {}
         if part not in hints and path and kind != "unexpected_keyword_argument":
             continue  # the name of one type of several that the setting may have
         parent = candidates[0] if candidates else None
@@ -119,6 +119,12 @@ def _of_kind(node: Any, candidates: list[type]) -> list[type]:
     """Of the classes that a node may be of, the one that its "kind" names; all where it names none."""
     named = node.get("kind") if isinstance(node, dict) else node if isinstance(node, str) else None
     return [cls for cls in candidates if named in (cls.__name__, _kind(cls))] or candidates
+
+
+def _settings(cls: type) -> dict[str, Any]:
+    """The types of the settings of a class, by name; its class variables are none."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
 
 def _named(loc: tuple[str | int, ...], cls: type | None) -> tuple[str | int, ...]:

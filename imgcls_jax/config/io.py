@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import traceback
 import types
@@ -80,7 +81,8 @@ def mistakes_of(name: str) -> Iterator[None]:
     except ValidationError as error:
         raise UserError(f"{_place(error, name)}: {explain(error)}") from None
     except SyntaxError as error:
-        raise UserError(f"{error.filename or name}, line {error.lineno}: {error.msg}") from None
+        line = f", line {error.lineno}" if error.lineno else ""  # none where it is no text at all
+        raise UserError(f"{error.filename or name}{line}: {error.msg}") from None
     except (Exception, SystemExit) as error:  # the file is a user's own: anything may go wrong in it
         text = " ".join(str(error).split())
         raise UserError(f"{_place(error, name)}: {type(error).__name__}{f': {text}' if text else ''}") from None
@@ -92,7 +94,9 @@ def _check_file(path: Path, name: str) -> None:
             if path.suffix != ".py":
                 raise UserError(f"{name} is no config file: its name must end in .py")
             return
-        is_folder, nearby = path.is_dir(), [file.name for file in path.parent.glob("*.py")]
+        is_folder, nearby = path.is_dir(), [file.name for file in path.parent.glob("*.py") if file.is_file()]
+        if not is_folder and os.path.lexists(path):
+            raise UserError(f"{name} is no regular file, or a link to nothing: --config wants a config file")
     except (OSError, ValueError):  # a name that no file can have
         is_folder, nearby = False, []
     if is_folder:

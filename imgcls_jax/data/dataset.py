@@ -57,6 +57,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def among(self, content: UInt64[np.ndarray, " k"]) -> list[str]:
+        """Return the ids of the examples whose image is one of those with these hashes."""
+        return [self.ids[row] for row in np.flatnonzero(np.isin(self.content, content)).tolist()]
+
     @property
     def nbytes(self) -> int:
         """Bytes of all canvases together."""
@@ -180,7 +184,7 @@ def load(
     _refuse_too_many_bad(bad, sum(len(rows) for _, rows in parts.values()), config, source, workdir)
     _refuse_vanished_classes(parts["train"][0].labels, splits["train"], source.class_names)
     hash_ = split_hash({name: (split.ids, split.labels, split.content) for name, split in splits.items()})
-    recorded = record(workdir, hash_, rows_kept) if workdir is not None else []
+    recorded = record(workdir, hash_, rows_kept, splits["train"].content) if workdir is not None else []
     validation = splits.get("validation")
     notes = (*source.notes, *recorded, *_validation_notes(validation), *_drawn_notes(source, config))
     return Dataset(splits["train"], validation, splits.get("test"), source.class_names, hash_, bad, notes)

@@ -220,6 +220,9 @@ def check(splits: Any, opened: str) -> Splits:
     """
     if not isinstance(splits, Splits):
         raise UserError(f"{opened}.open must return Splits, not {type(splits).__name__}")
+    if not are_distinct(splits.class_names):
+        twice = Counter(splits.class_names).most_common(1)[0][0]
+        raise UserError(f'{splits.title} has two classes of the name "{twice}": each needs a name of its own')
     for examples in (splits.train, splits.validation, splits.test):
         if examples is None:
             continue

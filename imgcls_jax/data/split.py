@@ -15,6 +15,8 @@ from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 
 _PART = 2**12
+# Names in split.npz besides those of the splits.
+_HASH, _TRAINED = "hash", "trained_content"
 
 
 def hold_out(
@@ -135,13 +137,17 @@ def _lines(ids: Sequence[str], labels: Shaped[np.ndarray, "n *k"], content: UInt
             yield f"{label} {hash_:016x} {id}"
 
 
-def record(workdir: Path, hash_: str, indices: Mapping[str, Int64[np.ndarray, " n"]]) -> list[str]:
-    """Write the indices of each split's examples and the hash to WORKDIR/split.npz, unless the file is there.
+def record(
+    workdir: Path, hash_: str, indices: Mapping[str, Int64[np.ndarray, " n"]], trained: UInt64[np.ndarray, " k"]
+) -> list[str]:
+    """Write the indices of each split's examples, the hash and what is trained on to WORKDIR/split.npz, unless the
+    file is there.
 
     Args:
       workdir: folder of the run; made if missing.
       hash_: the `split_hash`.
       indices: of each split's examples within the split of the source that they are taken from.
+      trained: hash of the content of each training image.
 
     Returns:
       A sentence where the file was damaged, and is written anew.
@@ -159,8 +165,27 @@ def record(workdir: Path, hash_: str, indices: Mapping[str, Int64[np.ndarray, " 
         notes = [f"{path} is damaged: it is made anew"]
     workdir.mkdir(parents=True, exist_ok=True)
     with outputs.writing(path, binary=True) as file:
-        np.savez(file, hash=np.array(hash_), **indices)  # type: ignore[arg-type]
+        np.savez(file, **{_HASH: np.array(hash_), _TRAINED: trained}, **indices)  # type: ignore[arg-type]
     return notes
+
+
+def trained_on(workdir: Path) -> UInt64[np.ndarray, " k"] | None:
+    """Return the hash of the content of each image that a run was trained on; None where its split.npz lacks them."""
+    try:
+        with open(workdir / "split.npz", "rb") as file, np.load(file, allow_pickle=False) as saved:
+            found = saved[_TRAINED]
+    except Exception:  # the zip format and numpy's have many errors
+        return None
+    return found if found.dtype == np.uint64 and found.ndim == 1 else None
+
+
+def sizes(workdir: Path) -> dict[str, int]:
+    """Return the number of images of each split of a run; of none where its split.npz is damaged or gone."""
+    try:
+        with open(workdir / "split.npz", "rb") as file, np.load(file, allow_pickle=False) as saved:
+            return {name: len(saved[name]) for name in saved.files if name not in (_HASH, _TRAINED)}
+    except Exception:
+        return {}
 
 
 def changed(workdir: Path, before: str, now: str) -> str:
@@ -175,7 +200,7 @@ def _saved_hash(path: Path) -> str | None:
     """The hash in a split.npz; None where it is damaged."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-            found = str(saved["hash"])
+            found = str(saved[_HASH])
     except Exception:  # the zip format and numpy's have many errors
         return None
     return found if re.fullmatch("[0-9a-f]{12}", found) else None

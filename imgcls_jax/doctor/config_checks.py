@@ -17,7 +17,7 @@ from imgcls_jax import config as c
 from imgcls_jax.augment.affine import Rotation
 from imgcls_jax.augment.flips import AlternatingFlip, HorizontalFlip, VerticalFlip
 from imgcls_jax.augment.policy import name_of
-from imgcls_jax.doctor import pixels
+from imgcls_jax.data import pixels
 from imgcls_jax.doctor.findings import Finding, Subject, check, error, some, warning
 from imgcls_jax.evaluation import metrics
 from imgcls_jax.optim import plateau, schedules

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from imgcls_jax import data
+from imgcls_jax.data import pixels
 from imgcls_jax.data.decode import UnreadableImageError, original_size
-from imgcls_jax.doctor import pixels
+from imgcls_jax.data.split import trained_on
 from imgcls_jax.doctor.findings import Finding, Subject, check, error, some, warning
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import suspects
 from imgcls_jax.record import checkpoint
 
 _FEW = 20  # training images of a class, below which it is hardly learned from scratch
@@ -170,6 +172,47 @@ def class_order(subject: Subject) -> Iterator[Finding]:
             fix=f"--config.transfer.replace='(\"{prefix}*\",)' gives the classes new outputs",
             items=wrong,
         )
+
+
+@check(needs=("config", "dataset"), quick=True)
+def trained_before(subject: Subject) -> Iterator[Finding]:
+    """Validation or test images that the run whose weights are loaded was trained on."""
+    source = subject.config.transfer.init_from
+    trained = trained_on(Path(source)) if source is not None else None
+    if trained is None:
+        return
+    for part in subject.dataset.splits[1:]:
+        if found := part.among(trained):
+            yield warning(
+                f"the run whose weights are loaded was trained on {len(found)} of the {len(part)} {part.name} images",
+                evidence=some(found),
+                fix="hold out the images that it held out (the same data, data.validation_share and data.split_seed), "
+                "or others: of images that are known the figures are too good",
+                items=found,
+            )
+
+
+@check(needs=("predictions", "dataset"), quick=True, of_classes=True)
+def wrong_labels(subject: Subject) -> Iterator[Finding]:
+    """Images whose label is probably wrong, by confident learning on what a run predicted."""
+    known = {id for split in subject.dataset.splits for id in split.ids}
+    for made in subject.predictions:
+        if gone := [name for name in made.names if name not in known]:
+            yield warning(
+                f"{len(gone)} of the {len(made)} {made.split} images that were predicted are not among the data",
+                evidence=some(gone),
+                fix="give the run of these data to --labels, or predict them anew by imgcls evaluate",
+                items=gone,
+            )
+        found = [one for one in suspects.wrong_labels(made) if one.name in known] if made.is_finite else []
+        if found:
+            items = [f"{one.name} ({one.class_name}, rather {one.suggested})" for one in found]
+            yield warning(
+                f"{len(found)} of {len(made)} {made.split} images probably have a wrong label",
+                evidence=some(items),
+                fix="look at them, and correct the labels that are wrong; imgcls suspects --csv lists them all",
+                items=items,
+            )
 
 
 def _duplicates(

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, no_type_check
 
 from imgcls_jax import config as c
 from imgcls_jax import data
-from imgcls_jax.doctor import pixels
+from imgcls_jax.data import pixels
+from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.weights.plan import Plan
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Subject:
     """Images per second that the device trains on where it never waits; known only where images are streamed to it."""
     recommended_rate: float = None  # type: ignore[assignment]
     """Learning rate that a range test recommends."""
+    predictions: tuple[Predictions, ...] = None  # type: ignore[assignment]
+    """What a run predicted of images that it was not trained on; known only where wrong labels are looked for."""
     images_to_cache: int = None  # type: ignore[assignment]
     """Images whose canvases are to be made; known only before that."""
     quick: bool = False

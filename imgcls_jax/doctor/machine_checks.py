@@ -25,7 +25,8 @@ _HIDDEN = 1.2  # times the step's need at which reading hides behind it
 def devices(subject: Subject) -> Iterator[Finding]:
     """A GPU that is there and not used."""
     nvidia = os.path.exists("/dev/nvidia0")
-    if nvidia and jax.default_backend() == "cpu" and "JAX_PLATFORMS" not in os.environ:
+    chosen = jax.devices() if subject.mesh is None else subject.mesh.devices.flat
+    if nvidia and {device.platform for device in chosen} == {"cpu"} and "JAX_PLATFORMS" not in os.environ:
         yield warning(
             "this machine has an NVIDIA GPU, but JAX uses the CPU",
             evidence="/dev/nvidia0 is there, jax.devices() has no GPU",

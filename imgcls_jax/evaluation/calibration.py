@@ -7,18 +7,25 @@
   probable class. Of images of the same kind as the validation images, at least the chosen share have their class in it.
 - An image is "unknown" where the energy score of its logits, log Σ exp z, is below a quantile of the validation images'
   (Liu et al., 2020).
+
+A run keeps it in calibration.json. Wherever its model is read, it is the field "calibration" of the model card, and so
+it is in every published and exported file.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int32
 
+from imgcls_jax.config.experiment import Views
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import scores
 from imgcls_jax.evaluation.predictions import Predictions, log_softmax
+from imgcls_jax.record import documents
 from imgcls_jax.record.json_files import read_json, write_json
 
 FILE, PICTURE = "calibration.json", "reliability.png"
@@ -33,7 +40,7 @@ class Calibration:
 
     images: int
     """Validation images that it was fitted on."""
-    views: str
+    views: Views | Literal["center"]
     """How they were seen: it holds for images that are seen in the same way."""
     temperature: float
     """Logits are divided by it; above 1 the network was too confident."""
@@ -86,7 +93,8 @@ def fit(predictions: Predictions, *, known: float = 0.95) -> Calibration:
     least = None if single else _lower_quantile(scores, known, at_least=-np.inf)
     if least is not None and math.isinf(least):  # too few images: none is unknown
         least = float(scores.min())
-    return Calibration(len(labels), predictions.views, best, thresholds, known, least)
+    views: Views | Literal["center"] = predictions.views  # type: ignore[assignment]
+    return Calibration(len(labels), views, best, thresholds, known, least)
 
 
 def temperature(logits: Float64[np.ndarray, "n classes"], labels: Int32[np.ndarray, " n"]) -> float:
@@ -161,16 +169,41 @@ def save(calibration: Calibration, workdir: Path) -> None:
     write_json(workdir / FILE, asdict(calibration))
 
 
-def load(workdir: str | Path) -> Calibration:
-    """Read what `imgcls calibrate` wrote into the work directory of a run.
+def load(workdir: Path) -> Calibration | None:
+    """Read what `imgcls calibrate` wrote into the work directory of a run; None where it was not called.
 
     Raises:
-      UserError: there is no calibration, or its file is damaged.
+      UserError: the file is damaged.
     """
-    path = Path(workdir) / FILE
+    path = workdir / FILE
     if not path.exists():
-        raise UserError(f"{workdir} is not calibrated: `imgcls calibrate --workdir {workdir}` does it")
+        return None
     try:
-        return Calibration(**read_json(path))
-    except TypeError:
-        raise UserError(f"{path} is damaged: `imgcls calibrate --workdir {workdir}` writes it again") from None
+        return _of_document(read_json(path), str(path))
+    except UserError as error:
+        raise UserError(f"{error}; `imgcls calibrate --workdir {workdir}` writes it again") from None
+
+
+def of_card(card: Mapping[str, Any], source: str | Path) -> Calibration:
+    """Return the calibration in a model card.
+
+    Args:
+      card: of a trained model.
+      source: where the model was read from, for the message.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    if (found := card.get("calibration")) is None:
+        run = Path(source)
+        if (run / "checkpoints").exists():
+            raise UserError(f"{source} is not calibrated: `imgcls calibrate --workdir {source}` does it")
+        raise UserError(
+            f"{source} is not calibrated: calibrate the run that it comes from, and push or export it again"
+        )
+    return _of_document(found, f"the calibration of {source}")
+
+
+def _of_document(found: Any, what: str) -> Calibration:
+    fitted: Calibration = documents.check_fields(found, Calibration, what)
+    return fitted

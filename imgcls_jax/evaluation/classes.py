@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import UInt64
 
 from imgcls_jax.config.optim import Task
 from imgcls_jax.data import Dataset, Split
@@ -67,15 +68,27 @@ def matched(dataset: Dataset, trained: Sequence[str]) -> Dataset:
     return dataclasses.replace(dataset, class_names=tuple(trained), **splits)  # type: ignore[arg-type]
 
 
-def notes(dataset: Dataset, split_hash: str | None, *, held_out: bool) -> list[str]:
-    """Return a sentence where validation images may be among those that the model was trained on; else nothing.
+def notes(
+    dataset: Dataset, split_hash: str | None, trained: UInt64[np.ndarray, " k"] | None, *, held_out: bool
+) -> list[str]:
+    """Return a sentence where evaluated images are, or may be, among those that the model was trained on.
 
     Args:
       dataset: what is evaluated.
       split_hash: of the run's own data; None for weights from elsewhere.
+      trained: hash of the content of each image that it was trained on, where that is known.
       held_out: whether validation images are a share of the training images.
     """
-    if split_hash in (None, dataset.split_hash) or dataset.validation is None or not held_out:
+    if split_hash == dataset.split_hash:
+        return []
+    if trained is not None:
+        return [
+            f"the model was trained on {len(found)} of the {len(split)} {split.name} images, such as {found[0]}: the "
+            f"figures of that split are better than those of images that are new to it"
+            for split in dataset.splits[1:]
+            if (found := split.among(trained))
+        ]
+    if split_hash is None or dataset.validation is None or not held_out:
         return []
     return [
         f"the images are not those of the run (split {split_hash} there, {dataset.split_hash} here): another share of "

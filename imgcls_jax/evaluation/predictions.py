@@ -1,6 +1,8 @@
 """What a trained model predicts for a split, as one file from which every figure can be computed again.
 
-predictions_validation.npz and predictions_test.npz in a work directory; `np.load` reads them without this package:
+predictions_validation.npz and predictions_test.npz in a work directory, and predictions_train.npz, which `imgcls probe`
+and `imgcls tune cv` keep: of each training image by a model that was fitted without it, of the other folds. `np.load`
+reads them without this package:
 
 logits       float32 [n, outputs]: one per class, or a single one, for class 1, of a sigmoid head. Averaged test-time
              views give the logarithm of the averaged probabilities.
@@ -8,11 +10,12 @@ labels       int32 [n]: the class of each image, a row of `class_names`; uint8 [
              float32 [n, outputs] of numbers to predict, which the logits then are.
 names        str [n]: the file of each image, below the folder of its source, or its record.
 class_names  str [classes]
-split, views str: "validation" or "test"; "center" or the kind of test-time views.
+split, views str: "validation", "test" or "train"; "center" or the kind of test-time views.
 """
 
 import functools
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +44,7 @@ class Predictions:
     class_names: tuple[str, ...]
     """Name of each output: those that are no class of the data are called "output 12"."""
     split: str
-    """"validation" or "test"."""
+    """"validation" or "test"; "train" of predictions out of fold."""
     views: str = "center"
     """How each image was seen: "center", or a kind of test-time views."""
 
@@ -104,6 +107,13 @@ class Predictions:
                 f"first is {self.names[int(self._bad.argmax())]}: the network has diverged, or its precision does not "
                 "hold its values"
             )
+
+
+def out_of_fold(parts: Sequence[Predictions]) -> Predictions:
+    """Join the predictions of the held-out images of all folds, which are the training images."""
+    logits, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("logits", "labels"))
+    names = tuple(name for part in parts for name in part.names)
+    return Predictions(logits, labels, names, parts[0].class_names, "train", parts[0].views)
 
 
 def named(class_names: tuple[str, ...], outputs: int) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 Candidates for wrong labels are found by confident learning (Northcutt et al., 2021): an image is one where a class
 other than its label reaches the mean probability that this class has among its own images. That needs probabilities of
-images that the network was not trained on, as those of a validation or test split are.
+images that the network was not trained on, as those of a validation or test split are; of training images, out of fold.
 """
 
 from dataclasses import dataclass

@@ -3,25 +3,30 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.export
 import numpy as np
+from jaxtyping import UInt8
 
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError, did_you_mean
 from imgcls_jax.export import standalone
+from imgcls_jax.export.onnx import precision as precisions
 from imgcls_jax.export.onnx import write as onnx_files
-from imgcls_jax.export.program import OUTPUTS, Program
+from imgcls_jax.export.onnx.precision import Precision
+from imgcls_jax.export.program import OUTPUTS, TOLERANCE, Program
 from imgcls_jax.weights import save_pth, save_safetensors, to_state_dict
 
 SUFFIXES = {"onnx": ".onnx", "stablehlo": ".stablehlo", "torch": ".pth", "safetensors": ".safetensors"}
 """File ending of each format."""
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What a StableHLO file runs on."""
+INT8_TOLERANCE = 0.05
+"""`TOLERANCE` of int8: a value between two levels falls to the one here and to the other there."""
 
 
 def format_of(path: str | Path) -> str:
@@ -40,13 +45,22 @@ def format_of(path: str | Path) -> str:
     )
 
 
-def export(program: Program, path: str | Path, form: str | None = None) -> list[Path]:
+def export(
+    program: Program,
+    path: str | Path,
+    form: str | None = None,
+    *,
+    precision: Precision = "fp32",
+    images: Sequence[UInt8[np.ndarray, "H W c"]] = (),
+) -> list[Path]:
     """Write a trained model as a file.
 
     Args:
       program: the model.
       path: the file.
       form: "onnx", "stablehlo", "torch" or "safetensors"; None: as the file's ending says.
+      precision: of an ONNX file: "fp32", "fp16" (weights alone) or "int8".
+      images: canvases on which the range of each int8 activation is measured, such as training images.
 
     Returns:
       The files that were written, the main one first.
@@ -60,14 +74,30 @@ def export(program: Program, path: str | Path, form: str | None = None) -> list[
     form = form or format_of(path)
     if program.temperature != 1 and form in ("torch", "safetensors"):
         raise UserError(f"{path} holds weights, which no temperature changes: export to onnx or stablehlo")
+    if form == "onnx":
+        return _onnx(program, path, precision, images)
+    if precision != "fp32":
+        raise UserError(f"{path}: only ONNX files can be of {precision}, so export to onnx")
     return _WRITERS[form](program, path)
 
 
-def _onnx(program: Program, path: Path) -> list[Path]:
+def _onnx(
+    program: Program, path: Path, precision: Precision, images: Sequence[UInt8[np.ndarray, "H W c"]]
+) -> list[Path]:
     onnx_files.package()
     with outputs.writing(path, binary=True) as file:
         model = onnx_files.convert(program.function, program.shape, OUTPUTS, program.sizes, "classifier")
-        onnx_files.describe(model, _texts(program.document("onnx")))
+        golden = program.golden_outputs
+        if precision == "fp16":
+            precisions.store_halves(model)
+        elif precision == "int8":
+            model = precisions.quantize(model, images)
+        if precision != "fp32":
+            probabilities, logits = precisions.run(model, program.golden_images, OUTPUTS)
+            golden = probabilities, logits
+        tolerance = INT8_TOLERANCE if precision == "int8" else TOLERANCE
+        about = program.document("onnx", golden, tolerance, precision=precision)
+        onnx_files.describe(model, _texts(about))
         file.write(_sealed(model.SerializeToString()))
     return [path]
 
@@ -118,7 +148,6 @@ def _torch(program: Program, path: Path) -> list[Path]:
 
 
 _WRITERS: dict[str, Callable[[Program, Path], list[Path]]] = {
-    "onnx": _onnx,
     "stablehlo": _stablehlo,
     "torch": _torch,
     "safetensors": _safetensors,

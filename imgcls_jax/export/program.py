@@ -142,9 +142,22 @@ class Program:
             probabilities, logits = jax.jit(self.function)(self.golden_images)
         return np.asarray(probabilities), np.asarray(logits)
 
-    def document(self, form: str, **more: Any) -> dict[str, Any]:
-        """Describe the file of a format: all that is needed to use it, and to find out whether it still works."""
-        probabilities, logits = self.golden_outputs
+    def document(
+        self,
+        form: str,
+        golden: tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n m"]] | None = None,
+        tolerance: float = TOLERANCE,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """Describe the file of a format: all that is needed to use it, and to find out whether it still works.
+
+        Args:
+          form: the format.
+          golden: what the file makes of the golden images; None: what the program does.
+          tolerance: greatest difference of logits from these that another machine may show, in shares of the largest.
+          more: what is said beside versions and date.
+        """
+        probabilities, logits = golden or self.golden_outputs
         return {
             "imgcls_jax": {
                 "schema": SCHEMA,
@@ -164,7 +177,7 @@ class Program:
                 "shape": list(self.golden_images.shape),
                 "probabilities": probabilities.astype(float).tolist(),
                 "logits": logits.astype(float).tolist(),
-                "tolerance": TOLERANCE,
+                "tolerance": tolerance,
             },
         }
 

@@ -16,14 +16,16 @@ from jaxtyping import Array, Float, Float32, Int64
 from imgcls_jax import config as c
 from imgcls_jax.augment import test_time
 from imgcls_jax.config.experiment import Views
-from imgcls_jax.data.dataset import load as load_data
+from imgcls_jax.data.dataset import Dataset, Split
 from imgcls_jax.data.decode import UnreadableImageError
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import classes, evaluate, tasks, thresholds
+from imgcls_jax.evaluation import evaluate, tasks
 from imgcls_jax.evaluation.predictions import Predictions, named
 from imgcls_jax.evaluation.steps import build_features, build_predict
 from imgcls_jax.export import files as export_files
-from imgcls_jax.inference import decide
+from imgcls_jax.export.onnx.precision import Precision
+from imgcls_jax.export.web import write as web
+from imgcls_jax.inference import decide, exported, measure
 from imgcls_jax.inference import images as inputs
 from imgcls_jax.inference.explanation import Explainer, Explanation, Neighborhood, label_of
 from imgcls_jax.inference.images import Image, Images, Preprocessing
@@ -35,7 +37,7 @@ from imgcls_jax.models.network import Tree
 from imgcls_jax.optim import losses
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.parallel import transfer
-from imgcls_jax.record.documents import SCHEMA, Evaluation, Figures, ModelCard
+from imgcls_jax.record.documents import Evaluation, Figures, ModelCard
 from imgcls_jax.weights import paths
 
 LookAt = Views | Literal["center"]
@@ -83,8 +85,8 @@ class Classifier:
         Args:
           source: the work directory of a run, whose best checkpoint is taken (its data and devices need not be there),
             a folder that `imgcls push` wrote, or "hf://OWNER/NAME"; the name of published weights, such as
-            "torchvision/resnet50.IMAGENET1K_V2", downloaded unless they are in the cache; a .safetensors or .pth file
-            that `export` wrote; or, with `config`, any torch or safetensors file.
+            "torchvision/resnet50.IMAGENET1K_V2", downloaded unless they are in the cache; a file that `export` wrote
+            (.onnx and .stablehlo predict and evaluate, no more); or, with `config`, any torch or safetensors file.
           config: the experiment whose network, preprocessing, classes and data belong to the weights. None: a run's
             own, or what published weights were made for.
           views: how each image is seen: "center", or a kind of `Config.test_views`; None: as the run's test does.
@@ -92,6 +94,10 @@ class Classifier:
         Raises:
           UserError: there is no such run, name or file, it is damaged, or the weights do not fit the network.
         """
+        if exported.is_program(source):
+            from imgcls_jax.inference.exported_classifier import ExportedClassifier  # which builds on this one
+
+            return ExportedClassifier(source, config, views)
         return cls(read(source, config), views=views)
 
     # ---- what it is
@@ -400,41 +406,32 @@ class Classifier:
           What `evaluate` gives, and the predictions of each split that there is by its name.
         """
         decide.need_outputs(self.config, self.class_names, "evaluate")
-        config = self._on(data)
-        dataset = classes.evaluated(load_data(config.data, arrays=arrays), self.class_names, config.loss.task)
-        outputs = config.model.output_classes(len(self.class_names))
-        loss = losses.build(config.loss, num_classes=outputs, class_counts=dataset.train.class_counts(outputs).tolist())
-        resident = transfer.is_resident(config.data.feed, list(dataset.splits), self._mesh)
         kinds: dict[str, Views | None] = {"validation": None, "test": self._views}
         if views is not None:
             kinds = dict.fromkeys(kinds, _kind(views))
-        found: dict[str, Figures | None] = {"validation": None, "test": None}
-        predictions: dict[str, Predictions] = {}
-        for name, kind in kinds.items():
-            evaluation = evaluate.of_split(
-                getattr(dataset, name),
-                config,
-                self._mesh,
-                self._network,
-                loss,
-                num_outputs=outputs,
-                views=kind,
-                resident=resident,
-            )
-            if evaluation:
-                found[name], predictions[name] = evaluation.predict(self._variables, self.class_names)
-                if tuned := self.card.get("thresholds"):
-                    found[name] |= thresholds.figures(predictions[name], tuned)  # type: ignore[operator]
-        result: Evaluation = {
-            "schema": SCHEMA,
-            "validation": found["validation"],
-            "test": found["test"],
-            "views": {name: kind or "center" for name, kind in kinds.items() if found[name]},
-            "notes": classes.notes(dataset, self.card.get("split_hash"), held_out=config.data.validation_share > 0),
-        }
-        return result, predictions
+        config = self._on(data)
+        measured = functools.partial(self._measure, config)
+        return measure.splits(config, self.class_names, self.card, kinds, measured, arrays, self._trained.trained_on)
 
-    def export(self, path: str | Path, *, temperature: float = 1.0) -> list[Path]:
+    def _measure(
+        self, config: c.Config, dataset: Dataset, split: Split, loss: losses.Loss, views: Views | None
+    ) -> tuple[Figures, Predictions]:
+        evaluation = evaluate.of_split(
+            split,
+            config,
+            self._mesh,
+            self._network,
+            loss,
+            num_outputs=config.model.output_classes(len(self.class_names)),
+            views=views,
+            resident=transfer.is_resident(config.data.feed, list(dataset.splits), self._mesh),
+        )
+        assert evaluation is not None, "there is a split"
+        return evaluation.predict(self._variables, self.class_names)
+
+    def export(
+        self, path: str | Path, *, temperature: float = 1.0, precision: Precision = "fp32", images: Images = ()
+    ) -> list[Path]:
         """Write the model as one file for other programs; the file's ending says the format.
 
         >>> from imgcls_jax import Classifier
@@ -445,15 +442,21 @@ class Classifier:
         test-time views are inside, and so are class names, model card and golden images, which `imgcls verify` runs.
 
         Args:
-          path: FILE.onnx, FILE.stablehlo, FILE.pth (a torch state dict) or FILE.safetensors.
+          path: FILE.onnx, FILE.stablehlo, FILE.pth (torch) or FILE.safetensors; without an ending, a page's folder.
           temperature: what the file divides logits by for its probabilities, such as that of `imgcls calibrate`.
+          precision: of an ONNX file: "fp32"; "fp16": weights of half the bytes; "int8": of a quarter.
+          images: on which the range of every int8 activation is measured, such as 256 training images.
 
         Returns: the files that were written: this one, and where the format holds no texts FILE.json beside it.
 
         Raises:
           UserError: the format cannot hold the network, a package is missing, or the file cannot be written.
         """
-        return export_files.export(self._trained.program(self._views, temperature), path)
+        program = self._trained.program(self._views, temperature)
+        canvases = list(itertools.chain.from_iterable(inputs.readable(self._batches(images))))
+        if not Path(path).suffix:
+            return web.write(program, Path(path), precision=precision, images=canvases)
+        return export_files.export(program, path, precision=precision, images=canvases)
 
     # ---- how
 
@@ -468,11 +471,7 @@ class Classifier:
 
     def _all(self, function: Callable[..., Array], images: Images) -> np.ndarray:
         """Compute a function of every image; [n, …] for several, without the first axis for one."""
-        parts, position = [], 0
-        for given, canvases in self._batches(images):
-            inputs.check_readable(given, canvases, position)
-            position += len(given)
-            parts.append(self._compute(function, canvases))
+        parts = [self._compute(function, canvases) for canvases in inputs.readable(self._batches(images))]
         if not parts:
             raise UserError("no images were given")
         values = np.concatenate(parts)

@@ -28,6 +28,11 @@ def is_exported(path: str | Path) -> bool:
         return length < 2**27 and standalone.MARK in file.read(length)
 
 
+def is_program(path: str | Path) -> bool:
+    """Tell whether a file's name is one of an exported program, which holds no weights by name."""
+    return Path(path).suffix in (".onnx", ".stablehlo") and not Path(path).is_dir()
+
+
 def read(path: str | Path, *, foreign: bool = False) -> TrainedModel:
     """Read a trained model from an exported .safetensors or .pth file.
 

@@ -114,6 +114,15 @@ def check_readable(images: Sequence[Image], canvases: Sequence[Any], first: int)
             raise UserError(f"{name(image, position)} cannot be read as an image: {canvas}")
 
 
+def readable(batches: Iterable[tuple[list[Image], list[Any]]]) -> Iterator[list[Any]]:
+    """Give the canvases of batches of (images, canvases); raise a UserError for the first image that has none."""
+    position = 0
+    for given, canvases in batches:
+        check_readable(given, canvases, position)
+        position += len(given)
+        yield canvases
+
+
 def _check(image: np.ndarray, canvas: c.Canvas) -> None:
     if image.dtype != np.uint8 and (image.dtype != np.uint16 or canvas.depth == 8):
         raise UserError(

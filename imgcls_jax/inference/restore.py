@@ -1,17 +1,19 @@
 """Read a trained model from the work directory of its run: the one way in which a run's parameters leave it."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import UInt64
 
 from imgcls_jax import config as c
 from imgcls_jax.config import io as files
 from imgcls_jax.config.experiment import Views
-from imgcls_jax.evaluation import thresholds
+from imgcls_jax.data.split import trained_on
+from imgcls_jax.evaluation import calibration, thresholds
 from imgcls_jax.export.program import Program
 from imgcls_jax.models.network import Tree
 from imgcls_jax.optim import averaging, optimizers
@@ -37,6 +39,8 @@ class TrainedModel:
     """What is needed to use the model: config, class names, preprocessing."""
     frozen: frozenset[str] = frozenset()
     """Paths of the parameters that did not train in the run's best epoch."""
+    trained_on: UInt64[np.ndarray, " k"] | None = None
+    """Hash of the content of each image that it was trained on; None where that is not known."""
     notes: tuple[str, ...] = ()
     """Sentences on where the config departs from how the weights were trained."""
 
@@ -94,6 +98,8 @@ def of_run(workdir: str | Path) -> TrainedModel:
     card: ModelCard = document["card"]
     if (tuned := thresholds.load(workdir, card["class_names"])) is not None:
         card["thresholds"] = tuned
+    if (fitted := calibration.load(workdir)) is not None:
+        card["calibration"] = asdict(fitted)
     return TrainedModel(
         config,
         tuple(card["class_names"]),
@@ -101,6 +107,7 @@ def of_run(workdir: str | Path) -> TrainedModel:
         as_numpy(stats),
         card,
         frozenset(frozen_params),
+        trained_on(workdir),
         tuple(notes),
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from imgcls_jax import config as c
 from imgcls_jax import weights
+from imgcls_jax.data.split import trained_on
 from imgcls_jax.errors import UserError
 from imgcls_jax.export.hub import folder
 from imgcls_jax.inference import exported, initial, restore
@@ -55,7 +56,10 @@ def _of_config(source: str | Path, config: c.Config) -> TrainedModel:
     abstract = shapes(config, class_names)
     loaded, notes = initial.load(config, *abstract)
     card = documents.model_card(config, class_names, None)
-    return TrainedModel(config, class_names, *_arranged(loaded or {}, abstract), card, notes=tuple(notes))
+    known = trained_on(Path(source)) if is_run else None
+    return TrainedModel(
+        config, class_names, *_arranged(loaded or {}, abstract), card, trained_on=known, notes=tuple(notes)
+    )
 
 
 def _published(entry: weights.Entry) -> TrainedModel:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Shaped
 from imgcls_jax.config.model import Activation, Init
 from imgcls_jax.errors import UserError
 from imgcls_jax.models.initializers import bias_init, kernel_init
-from imgcls_jax.xla import pooling
+from imgcls_jax.xla import norm, pooling, target
 from imgcls_jax.xla.conv import conv
 
 
@@ -139,9 +139,10 @@ class BatchNorm(nnx.Module):
         if batch_groups is not None:
             self.batch_groups = batch_groups
 
-    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+    def __call__(self, x: Float[Array, "*batch c"], *, relu: bool = False) -> Float[Array, "*batch c"]:
+        """Normalize, and with `relu` take the positive part, which costs less here than in a call of its own."""
         if self.batch_groups == 1:
-            return self._normalize(x, tuple(range(x.ndim - 1)))
+            return self._normalize(x, tuple(range(x.ndim - 1)), relu)
         if x.shape[0] % self.batch_groups:
             raise UserError(
                 f"BatchNorm cannot share an input of {x.shape[0]} rows equally among {self.batch_groups} groups: "
@@ -149,9 +150,9 @@ class BatchNorm(nnx.Module):
             )
         # Split where the devices split the batch: the sums within a group of one device need no other one.
         grouped = x.reshape(self.batch_groups, -1, *x.shape[1:])
-        return self._normalize(grouped, tuple(range(1, x.ndim))).reshape(x.shape)
+        return self._normalize(grouped, tuple(range(1, x.ndim)), relu).reshape(x.shape)
 
-    def _normalize(self, x: Float[Array, "*batch c"], axes: tuple[int, ...]) -> Float[Array, "*batch c"]:
+    def _normalize(self, x: Float[Array, "*batch c"], axes: tuple[int, ...], relu: bool) -> Float[Array, "*batch c"]:
         """Normalize by the statistics over these axes: all but the channels', and the groups' where there are any."""
         count, grouped = math.prod(x.shape[axis] for axis in axes), self.batch_groups > 1
         if not self.use_running_average and count == 1:
@@ -160,6 +161,12 @@ class BatchNorm(nnx.Module):
                 "themselves all of them are 0, and nothing is learned: raise batch_size, lower optim.accumulate, or "
                 f"use no BatchNorm there{', or leave bn_group out' if grouped else ''}"
             )
+        training = self.update_running and not self.use_running_average
+        if relu and training and target.current().is_gpu and x.dtype != jnp.float64:
+            scale = None if self.scale is None else self.scale[...]
+            y, mean, var = norm.norm_relu(x, (scale, self.bias[...]), axes, grouped, self.epsilon)
+            self._update(mean, var, count)
+            return y
         x32 = x.astype(at_least_float32(x.dtype))
         mean, var = self.mean[...], self.var[...]
         if self.update_running or not self.use_running_average:
@@ -173,7 +180,8 @@ class BatchNorm(nnx.Module):
         factor = lax.rsqrt(var + self.epsilon)
         if self.scale is not None:
             factor = factor * self.scale[...]
-        return ((x32 - mean) * factor + self.bias[...]).astype(x.dtype)
+        y = ((x32 - mean) * factor + self.bias[...]).astype(x.dtype)
+        return jax.nn.relu(y) if relu else y
 
     def _update(self, mean: Float[Array, "*groups c"], biased_var: Float[Array, "*groups c"], count: int) -> None:
         unbiased = biased_var * (count / max(count - 1, 1))

@@ -48,7 +48,7 @@ class Network:
     evaluate: nnx.GraphDef
     """Dropout off; BatchNorm normalizes by its running statistics."""
     create: Callable[[Array], tuple[Tree, Tree]]
-    """Random parameters and initial statistics from a key; jitted."""
+    """Random parameters and initial statistics from a key; compiled."""
 
 
 def split(build: Callable[..., nnx.Module], batch_norm: c.BatchNormMode, batch_groups: int | None = None) -> Network:
@@ -81,14 +81,21 @@ def split(build: Callable[..., nnx.Module], batch_norm: c.BatchNormMode, batch_g
         abstract, raise_if_not_found=False, deterministic=True, use_running_average=True, update_running=False
     )
 
-    def create(key: Array) -> tuple[Tree, Tree]:
+    def build_variables(key: Array) -> tuple[Tree, Tree]:
         module = build(rngs=nnx.Rngs(key))
         params, stats = nnx.state(module, nnx.Param), nnx.state(module, nnx.BatchStat)
         return nnx.to_pure_dict(params), nnx.to_pure_dict(stats)
 
-    # It runs once, on the default device, whatever the step is compiled for: a third of LLVM's compile time, same bits.
-    options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-    return Network(nnx.split(train)[0], nnx.split(evaluate)[0], jax.jit(create, compiler_options=options))
+    anywhere = jax.jit(build_variables)
+    # It runs once: a third of LLVM's compile time, same bits.
+    on_cpu = jax.jit(build_variables, compiler_options={"xla_backend_optimization_level": 1})
+
+    def create(key: Array) -> tuple[Tree, Tree]:
+        """Run where the key lies, whatever the step is compiled for; traced, it runs nowhere."""
+        traced = isinstance(key, jax.core.Tracer)
+        return (anywhere if traced or {device.platform for device in key.devices()} != {"cpu"} else on_cpu)(key)
+
+    return Network(nnx.split(train)[0], nnx.split(evaluate)[0], create)
 
 
 def of_config(config: c.Config, num_classes: int, batch_groups: int = 1) -> Network:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import jax
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -57,5 +56,5 @@ class BasicBranch(nnx.Module):
 
     def branch(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         """Compute what is added to the shortcut."""
-        x = jax.nn.relu(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x), relu=True)
         return self.bn2(self.conv2(x))

@@ -73,6 +73,8 @@ def prepare(hardware: Hardware) -> None:
         if spec is None or spec.origin is None:
             raise UserError("the TPU compiler is not installed: pip install 'jax[tpu]' (libtpu, 700 MB)")
         os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+        # A lock keeps two processes from one chip; compilers share none.
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
         os.environ.setdefault("TPU_LIBRARY_PATH", str(Path(spec.origin).parent / "libtpu.so"))
     elif importlib.util.find_spec("jax_cuda13_plugin") is None:
         from importlib.metadata import version

@@ -19,7 +19,7 @@ from imgcls_jax.plan import hlo, products
 from imgcls_jax.training import feed
 from imgcls_jax.training.experiment import Experiment
 from imgcls_jax.training.validate import validate
-from imgcls_jax.xla import outline
+from imgcls_jax.xla import target
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,19 @@ def last_phase(run: Experiment) -> int:
 def training(run: Experiment, epoch: int) -> Step:
     """Compile the training step of an epoch."""
     state = run.abstract_state(epoch)
-    batch = _batch(run, run.config.batch_size, run.config.data.canvas, aspect=jnp.float32, index=jnp.int32)
     parts = {
         "parameters": (state.params, state.frozen),
         "optimizer": state.opt_state,
         "statistics and averages": (state.stats, state.average),
-        "batch": batch,
+        "batch": _training_batch(run),
     }
-    with outline.allowed(run.mesh.size):
-        traced = feed.trace_streamed(run.build_steps(epoch)[0], state, batch)
-        return _measure(traced, run, {name: per_device(part) for name, part in parts.items()})
+    return _measure(trace(run, epoch), run, {name: per_device(part) for name, part in parts.items()})
+
+
+def trace(run: Experiment, epoch: int) -> jax.stages.Traced:
+    """Trace the training step of an epoch on streamed images."""
+    with target.tracing_for(run.mesh):
+        return feed.trace_streamed(run.build_steps(epoch)[0], run.abstract_state(epoch), _training_batch(run))
 
 
 def evaluation(run: Experiment, epoch: int) -> Step:
@@ -99,6 +102,10 @@ def per_device(tree: Any) -> int:
     """Bytes of a tree of shapes with shardings on one device."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)]
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+def _training_batch(run: Experiment) -> dict[str, jax.ShapeDtypeStruct]:
+    return _batch(run, run.config.batch_size, run.config.data.canvas, aspect=jnp.float32, index=jnp.int32)
 
 
 def _batch(run: Experiment, size: int, canvas: c.Canvas, **more: Any) -> dict[str, jax.ShapeDtypeStruct]:

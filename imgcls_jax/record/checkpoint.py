@@ -6,9 +6,11 @@ epoch so far, and the model's card (class names, preprocessing, config); and che
 compares.
 """
 
+import concurrent.futures
 import contextlib
 import errno
 import glob
+import json
 import logging
 import os
 import sys
@@ -47,6 +49,10 @@ class Checkpoints:
 
     A save first removes what is neither the latest finished checkpoint nor the best one, so that at every moment, a
     kill included, the newest finished checkpoint and the best one are on disk.
+
+    Training waits for a copy of the state in the host's memory, and for a save before that is still being written. A
+    thread does the rest: removing, checksums, writing. Of several processes, which take turns in it, the main thread
+    does all but the writing.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False):
@@ -56,6 +62,8 @@ class Checkpoints:
         logging.getLogger("absl").addFilter(_has_no_traceback)
         _drop_late_callbacks()
         self._read_only = read_only
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._under_way: concurrent.futures.Future[None] | None = None
         with _silent():
             self._manager = ocp.CheckpointManager(
                 _Folder(folder.absolute()),
@@ -66,7 +74,8 @@ class Checkpoints:
             )
 
     def latest(self) -> int | None:
-        """Step of the newest finished checkpoint."""
+        """Step of the newest checkpoint, for whose end it waits."""
+        self.wait()
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, run: CheckpointDocument) -> None:
@@ -76,19 +85,30 @@ class Checkpoints:
           UserError: this or an earlier checkpoint cannot be written; those before it are whole.
         """
         self.wait()
+        if meshes.is_multi_process():
+            with self._writing():
+                self._save(step, state, run)
+        else:
+            # As text, because the history goes on meanwhile.
+            self._under_way = self._thread.submit(self._save_whole, step, _on_host(state), json.dumps(run))
+
+    def _save_whole(self, step: int, state: Any, run: str) -> None:
+        self._save(step, state, json.loads(run))
+        self._manager.wait_until_finished()
+
+    def _save(self, step: int, state: Any, run: CheckpointDocument) -> None:
         keep = {self._manager.latest_step(), run["best"], step, *run.get("anchors", ())}
         for old in self._manager.all_steps():
             if old not in keep:
                 self._manager.delete(old)
         document = checksums.signed(run, checksums.of_arrays(state))
-        with self._writing():
-            self._manager.save(
-                step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(document))
-            )
+        self._manager.save(
+            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(document))
+        )
 
     def delete_after(self, step: int) -> None:
         """Delete all checkpoints of later steps, the newest first."""
-        self._manager.wait_until_finished()
+        self.wait()
         for later in sorted((other for other in self._manager.all_steps() if other > step), reverse=True):
             self._manager.delete(later)
 
@@ -208,6 +228,10 @@ class Checkpoints:
           UserError: it cannot be written; the checkpoints before it are whole.
         """
         with self._writing():
+            if self._under_way is not None:
+                concurrent.futures.wait([self._under_way])
+                saved, self._under_way = self._under_way, None
+                saved.result()
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -219,6 +243,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
+            self._thread.shutdown()
             self._manager.close()  # an error of the writing is raised once
             logging.getLogger("absl").removeFilter(_has_no_traceback)
 
@@ -238,6 +263,14 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return Path(self._manager.directory) / str(step)
+
+
+def _on_host(tree: Any) -> Any:
+    """Copy arrays to memory of their own, because the next step reuses that of the devices."""
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array):
+            leaf.copy_to_host_async()  # all at once
+    return jax.tree.map(np.array, tree)
 
 
 def _has_no_traceback(record: logging.LogRecord) -> bool:

@@ -152,6 +152,8 @@ class ModelCard(TypedDict):
     """Identifies the images of all splits and their labels; None for weights from elsewhere."""
     thresholds: NotRequired[list[float]]
     """Of several labels per image: the probability from which on each is predicted, tuned on validation images."""
+    calibration: NotRequired[dict[str, Any]]
+    """How far probabilities can be trusted: the fields of `evaluation.calibration.Calibration`."""
 
 
 class CheckpointDocument(TypedDict):
@@ -167,8 +169,8 @@ class CheckpointDocument(TypedDict):
     """How often the run has gone back from a loss that was not finite."""
     anchors: NotRequired[list[int]]
     """Steps of the checkpoints to which recovery may return, the newest first; they are kept."""
-    recovered_in: NotRequired[int | None]
-    """The epoch in which the run last went back, counted from 0."""
+    recovered_in: NotRequired[list[int]]
+    """The epochs in which the run went back, counted from 0, in the order of time."""
     learning_rate_factor: float
     """Product of the callbacks' factors on the schedule's learning rate."""
     figures: dict[str, Any]
@@ -228,16 +230,19 @@ def check(document: Any, what: str) -> None:
         )
 
 
-def check_fields(document: Any, kind: Any, what: str) -> None:
+def check_fields(document: Any, kind: Any, what: str) -> Any:
     """Raise UserError unless a document has the fields of its kind, with values of their types.
 
     Args:
       document: as `strict.decode` gives it.
-      kind: one of the classes above.
+      kind: one of the classes above, or a dataclass of a document's fields.
       what: names the file in the message.
+
+    Returns:
+      The document, or an object of the dataclass.
     """
     try:
-        _adapter(kind).validate_python(document)
+        return _adapter(kind).validate_python(document)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -176,7 +176,7 @@ def confusion_matrix(
     predicted = np.concatenate([classifier.labels(examples.read(rows)) for rows in chunks])
     counts = confusion.matrix(examples.labels, predicted, len(trained.class_names))
     held_out = used == "validation" and trained.config.data.validation_share > 0
-    notes = classes.notes(dataset, trained.card["split_hash"], held_out=held_out)
+    notes = classes.notes(dataset, trained.card["split_hash"], trained.trained_on, held_out=held_out)
     return counts, trained.class_names, used, notes
 
 

@@ -1,1 +1,1 @@
-"""Serve an exported ONNX file over HTTP. Importing this imports no JAX, and serving needs none."""
+"""Serve an exported file over HTTP. Importing this imports no JAX, and serving an ONNX file needs none."""

@@ -5,7 +5,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from imgcls_jax.export.web import page as web
 from imgcls_jax.parallel.cores import usable_cores
 from imgcls_jax.serve.batches import Batches, FullError
 from imgcls_jax.serve.limits import Limits
@@ -25,7 +26,13 @@ from imgcls_jax.serve.model import BadImageError, Served
 from imgcls_jax.serve.requests import RefusedError, Upload, form_boundary, form_files, read_body
 
 _DEFAULT_TOP = 5
-_PATHS = ("/predict", "/healthz", "/readyz", "/metrics", "/openapi.json")
+_PATHS = ("/predict", "/healthz", "/readyz", "/metrics", "/openapi.json", "/")
+# The page's own policy is in its HTML; nobody may show it within theirs, or guess at kinds.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
 _log = logging.getLogger(__name__)
 
 _IMAGE = {"type": "string", "format": "binary"}
@@ -99,6 +106,8 @@ def build(served: Served, limits: Limits) -> ASGIApp:
         """Give all figures for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
+    _add_page(app, served)
+
     async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         what = {404: f"there is no such address; there are {', '.join(_PATHS)}", 405: "this address has another method"}
@@ -112,6 +121,24 @@ def build(served: Served, limits: Limits) -> ASGIApp:
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(Exception, failed)
     return _Counted(app, metrics)
+
+
+def _add_page(app: FastAPI, served: Served) -> None:
+    """Host the page for people: at /, and its parts beside it."""
+    kinds = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+    parts = {f"/{path.name}": (path.read_bytes(), kinds[path.suffix]) for path in web.FOLDER.iterdir()}
+    parts["/"] = parts.pop("/index.html")
+    about = web.description(served.about, served.name, "server")
+    parts["/about.json"] = json.dumps(about, ensure_ascii=False).encode("utf-8", "replace"), "application/json"
+
+    def give(content: bytes, kind: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+        async def part() -> Response:
+            return Response(content, media_type=kind, headers=_PAGE_HEADERS)
+
+        return part
+
+    for path, (content, kind) in parts.items():
+        app.add_api_route(path, give(content, kind), methods=["GET"], include_in_schema=False)
 
 
 class _Predictor:

@@ -12,7 +12,7 @@ from imgcls_jax.config.data import Canvas
 from imgcls_jax.data import canvas as canvases
 from imgcls_jax.data.decode import TooManyPixelsError, UnreadableImageError
 from imgcls_jax.errors import UserError
-from imgcls_jax.export import standalone
+from imgcls_jax.export import batches, standalone
 
 
 class BadImageError(Exception):
@@ -41,7 +41,7 @@ class Served:
 
     @classmethod
     def open(cls, path: Path, pixels: int) -> "Served":
-        """Open an ONNX file, after its checksum and its golden images are compared.
+        """Open an ONNX or StableHLO file, after its checksum and its golden images are compared.
 
         Args:
           path: the file.
@@ -50,14 +50,16 @@ class Served:
         Raises:
           UserError: it is no such file, was changed, or computes something else here.
         """
-        if path.suffix != ".onnx":
+        if path.suffix not in (".onnx", ".stablehlo"):
             raise UserError(
-                f"{path}: only .onnx files are served: write one with `imgcls export RUN --to onnx`, where RUN is the "
-                "folder of a run"
+                f"{path}: only .onnx and .stablehlo files are served: write one with `imgcls export RUN --to onnx`, "
+                "where RUN is the folder of a run"
             )
         try:
             about = standalone.document(path)
             function = standalone.load(path)
+            if path.suffix == ".stablehlo":
+                function = batches.in_powers_of_two(function)
             _, faults = standalone.compare(about, function)
         except standalone.Unusable as error:
             raise UserError(str(error)) from None
@@ -67,6 +69,13 @@ class Served:
                 f"`imgcls verify {path}` lists them all"
             )
         return cls(path.name, about, _canvas(about["preprocessing"], pixels), function)
+
+    def warm_up(self, most: int) -> None:
+        """Run every size of a batch that is compiled by itself, up to one of `most` images, before requests come."""
+        if Path(self.name).suffix == ".stablehlo":
+            shape = (self.canvas.height, self.canvas.width, self.canvas.channels)
+            for power in range((most - 1).bit_length() + 1):
+                self.predict(np.zeros((1 << power, *shape), np.uint8))
 
     def decode(self, content: bytes) -> UInt8[np.ndarray, "h w c"]:
         """Decode the bytes of an image file and fit it to the canvas, as in evaluation.

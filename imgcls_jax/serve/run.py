@@ -21,7 +21,7 @@ _GRACE = 5
 
 
 def serve(path: Path, host: str, port: int, limits: Limits, say: Callable[[str], None]) -> None:
-    """Serve an exported ONNX file over HTTP until SIGTERM or Ctrl-C; requests that were accepted are answered first.
+    """Serve an exported file over HTTP until SIGTERM or Ctrl-C; requests that were accepted are answered first.
 
     It is called in the main thread, which alone gets signals.
 
@@ -37,6 +37,7 @@ def serve(path: Path, host: str, port: int, limits: Limits, say: Callable[[str],
     """
     with _signals_end_this(), listen(host, port) as listener:
         served = Served.open(path, limits.pixels)
+        served.warm_up(limits.batch)
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
         address = f"{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
         server = _Server(configuration(served, limits))

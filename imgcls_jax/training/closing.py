@@ -6,27 +6,29 @@ from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.models.network import Tree
 from imgcls_jax.record.documents import Figures
 from imgcls_jax.report import best_epoch, task_files
-from imgcls_jax.training.experiment import Experiment
 from imgcls_jax.training.run import Run
 
 
-def test(experiment: Experiment, variables: tuple[Tree, Tree]) -> tuple[Figures | None, dict[str, Predictions]]:
-    """Evaluate the test images; return their figures, and the predictions of both splits where the config keeps them.
+def test(run: Run, variables: tuple[Tree, Tree]) -> Figures | None:
+    """Evaluate the test images and return their figures; give the run what is predicted of both splits, and the
+    thresholds, where the config keeps them.
 
     Args:
-      experiment: with the data.
+      run: that has been trained.
       variables: (all parameters, statistics) of the best epoch.
     """
+    experiment = run.experiment
     if not experiment.config.logging.predictions:
-        return experiment.test(variables) if experiment.test else None, {}
-    figures, made = {}, {}
+        return experiment.test(variables) if experiment.test else None
+    figures: dict[str, Figures] = {}
+    made: dict[str, Predictions] = {}
     for name, evaluation in (("validation", experiment.validate), ("test", experiment.test)):
         if evaluation:
             figures[name], made[name] = evaluation.predict(variables, experiment.dataset.class_names)
-    tuned = thresholds.of(made)
-    if tuned and "test" in made:
-        figures["test"] |= thresholds.figures(made["test"], tuned)
-    return figures.get("test"), made
+    run.predictions, run.thresholds = made, thresholds.of(made)
+    if run.thresholds and "test" in made:
+        figures["test"] |= thresholds.figures(made["test"], run.thresholds)
+    return figures.get("test")
 
 
 def write(run: Run) -> None:
@@ -35,9 +37,8 @@ def write(run: Run) -> None:
     What cannot be written is told: the run and its result stay as they are.
     """
     try:
-        tuned = thresholds.of(run.predictions)
-        if tuned:
-            thresholds.save(run.workdir, run.predictions["validation"], tuned)
+        if run.thresholds:
+            thresholds.save(run.workdir, run.predictions["validation"], run.thresholds)
         for made in run.predictions.values():
             best_epoch.keep(run.workdir, made)
         if run.predictions:
@@ -45,7 +46,7 @@ def write(run: Run) -> None:
             split = getattr(run.experiment.dataset, name)
             if made.task != "classes":
                 if made.is_finite:
-                    task_files.write(run.workdir, made, tuned, title=run.config.name)
+                    task_files.write(run.workdir, made, run.thresholds, title=run.config.name)
                 return
             best_epoch.write(run.workdir, made, split, title=run.config.name)
     except UserError as error:

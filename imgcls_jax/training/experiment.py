@@ -30,7 +30,7 @@ from imgcls_jax.record.documents import ModelCard, model_card
 from imgcls_jax.training import evaluators, feed, state, steps
 from imgcls_jax.training.state import TrainState
 from imgcls_jax.weights import plan as surgery
-from imgcls_jax.xla import outline
+from imgcls_jax.xla import target
 
 
 class Experiment:
@@ -243,7 +243,7 @@ class Experiment:
     def _compile(self, epoch: int) -> jax.stages.Compiled:
         train_step, diagnose = self.build_steps(epoch)
         wanted = diagnose if self.config.log_every_steps else None
-        with outline.allowed(self.mesh.size):
+        with target.tracing_for(self.mesh):
             return self.training.compile(train_step, self.abstract_state(epoch), wanted)
 
     def augmentation(self, epoch: int) -> augment.Augment:

@@ -132,7 +132,7 @@ def _test(run: Run) -> Result:
     state, best = sound.best_state(experiment, run.checkpoints, run.progress, run.tell)
     if experiment.test or experiment.evaluators or run.config.logging.predictions:
         variables = experiment.evaluation_variables(state, best)
-        tested, run.predictions = closing.test(experiment, variables)
+        tested = closing.test(run, variables)
         others = {name: evaluate(variables) for name, evaluate in experiment.evaluators.items()}
     return {
         "schema": SCHEMA,

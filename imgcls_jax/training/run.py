@@ -86,6 +86,8 @@ class Run:
         """Of a finished run."""
         self.predictions: dict[str, Predictions] = {}
         """What the best epoch predicts, by split; of a finished run, where `Logging.predictions` asks for it."""
+        self.thresholds: list[float] | None = None
+        """Those of several labels, tuned on the validation images; of such a run, where it keeps its predictions."""
         self.speed = Speed(self.config.batch_size, 0)
         """The clock of the epoch under way."""
         self._in_flight: collections.deque[StepMetrics] = collections.deque()
@@ -352,7 +354,8 @@ class Run:
         Raises:
           NotFinite: training cannot go on from any of them, whatever the learning rate.
         """
-        recoveries, failed_in = self.progress.recoveries + 1, self.progress.epoch
+        recoveries = self.progress.recoveries + 1
+        recovered_in = [*self.progress.recovered_in, self.progress.epoch]
         self._in_flight.clear()
         self.checkpoints.wait()
         good = sound.newest(self.experiment, self.checkpoints, self.progress, self._compiled_epoch)
@@ -364,7 +367,7 @@ class Run:
         saved = resume_point(self.checkpoints, newest)
         self._restore(newest, saved)
         states.load(self.callbacks, self._initial | saved["callbacks"])
-        self.progress.recoveries, self.progress.recovered_in = recoveries, failed_in
+        self.progress.recoveries, self.progress.recovered_in = recoveries, recovered_in
         self._apply_learning_rate_factor()
         for callback in self.callbacks:
             callback.on_rewind(self)
@@ -390,7 +393,7 @@ class Run:
 
     def _forget_answers(self) -> None:
         """Remove what was computed from the best epoch so far, which would be taken for a later one's."""
-        kept = [predictions.path_of(self.workdir, split) for split in ("validation", "test")]
+        kept = [predictions.path_of(self.workdir, split) for split in ("train", "validation", "test")]
         fitted = [self.workdir / name for name in (thresholds.FILE, calibration.FILE, calibration.PICTURE)]
         if gone := [path for path in (*kept, *fitted) if path.exists()]:
             for path in gone:

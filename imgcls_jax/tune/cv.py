@@ -12,7 +12,7 @@ from imgcls_jax.disk import outputs
 from imgcls_jax.display import tables
 from imgcls_jax.display.console import percent
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import tasks
+from imgcls_jax.evaluation import predictions, tasks
 from imgcls_jax.record.json_files import write_json
 from imgcls_jax.tune.ablation import repeats, statistics
 
@@ -35,6 +35,9 @@ def cross_validate(
 
     A fold's accuracy is that of the last epoch on the images held out, which chose nothing in it; the best epoch's
     would be a little too good. Called again, it goes on where it stopped.
+
+    Where the runs keep their predictions and none failed, WORKDIR/predictions_train.npz has those of every image by the
+    run that it was held out of, at its best epoch.
 
     Args:
       config: the training; its validation images are the folds.
@@ -72,6 +75,11 @@ def cross_validate(
     }
     outputs.make_folder(workdir)
     write_json(workdir / "cv.json", document)
+    joined = predictions.path_of(workdir, "train")
+    joined.unlink(missing_ok=True)
+    kept = [predictions.path_of(outcomes[k].workdir, "validation") for k in results]
+    if not problems and all(path.exists() for path in kept):
+        predictions.save(predictions.out_of_fold([predictions.load(path) for path in kept]), joined)
     outputs.write_text(workdir / "cv.md", _page(config.name, last, estimate, problems, folds))
     return document
 

@@ -89,7 +89,7 @@ def test_the_speed_run_compares_whole_runs(run, monkeypatch, tmp_path, capsys):
             pass
 
     monkeypatch.setattr(run, "Side", Side)
-    monkeypatch.setattr(run, "why_not", lambda benchmark: None)
+    monkeypatch.setattr(run, "why_not", lambda benchmark, **_: None)
     arguments = ["P7", "--rounds", "2", "--json", str(tmp_path / "figures.json")]
     run.main(arguments)
     assert "P7 skipped: the peer is not part of this project: give the path of" in capsys.readouterr().out
@@ -101,10 +101,32 @@ def test_the_speed_run_compares_whole_runs(run, monkeypatch, tmp_path, capsys):
     assert "not counted: 30 s a run" in printed
 
 
+def test_a_missing_compiler_is_no_error(run, monkeypatch, tmp_path, capsys):
+    class Side:
+        def __init__(self, program, settings, environment):
+            self._steps = importlib.import_module("benchmarks.compiled").steps(**settings)
+
+        def ask(self):
+            return next(self._steps)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(run, "Side", Side)
+    run.main(["P9", "P10", "--json", str(tmp_path / "figures.json")])
+    printed = capsys.readouterr().out
+    assert "P9 skipped: the TPU compiler is not installed: pip install" in printed
+    assert "P10 skipped: the GPU compiler is not installed: pip install" in printed
+
+
 def test_an_unknown_benchmark_is_named(run, capsys):
     with pytest.raises(SystemExit):
-        run.main(["P9"])
-    assert "there is no benchmark P9: choose from P1, P2" in capsys.readouterr().err
+        run.main(["P0"])
+    assert "there is no benchmark P0: choose from P1, P2" in capsys.readouterr().err
 
 
 def test_two_networks_are_not_compared(run, monkeypatch):
@@ -145,3 +167,21 @@ def test_smoke(run, name, printed, tmp_path, capsys):
         assert any(re.fullmatch(pattern, text) for text in lines)
         assert len(results[line]["ratios"]) == len(results[line]["measurements"]["torch"]) == 2
         assert all(ratio > 0 for ratio in results[line]["ratios"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "line", "package"), [("P9", "P9c", "libtpu"), ("P10", "P10c", "jax_cuda13_plugin")])
+def test_compiled_steps_of_hardware_that_is_not_here(run, name, line, package, tmp_path, capsys):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    run.main([name, "--smoke", "--json", str(tmp_path / "figures.json")])
+    (result,) = json.loads((tmp_path / "figures.json").read_text())["results"].values()
+    key = {"P9": "cycles", "P10": "traffic"}[name]
+    plain, ours = (result["measurements"][side][0] for side in ("plain", "ours"))
+    assert result["ratios"] == [plain[key] / ours[key]]
+    assert (
+        plain["parameters"]
+        == ours["parameters"]
+        == (27 + 1) * 32 + (9 * 32 + 1) * 64 + (9 * 64 + 1) * 128 + 129 * 256 + 2570
+    )
+    assert f"{line} ratio {plain[key] / ours[key]:.2f}" in capsys.readouterr().out

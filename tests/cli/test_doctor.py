@@ -8,6 +8,8 @@ from PIL import Image
 
 from imgcls_jax.cli import app
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import predictions as keep
+from imgcls_jax.evaluation.predictions import Predictions
 
 CONFIG = """
 from imgcls_jax import config as c
@@ -104,12 +106,32 @@ def test_as_text(capsys, photos):
     assert capsys.readouterr().out.splitlines()[-1].endswith("checks: 0 errors, 0 warnings")
 
 
+def test_wrong_labels_on_request(capsys, photos, tmp_path):
+    """Of images whose classes a network tells apart, but for two whose labels were swapped on purpose."""
+    names = tuple(f"{name}/{i}.png" for name in ("cat", "dog") for i in range(20))
+    labels = np.repeat([0, 1], 20).astype(np.int32)
+    logits = np.where(labels[:, None] == np.arange(2), 3.0, -3.0).astype(np.float32)
+    logits[[4, 30]] *= -1
+    made = Predictions(logits, labels, names, ("cat", "dog"), "validation")
+    keep.save(made, keep.path_of(tmp_path, "validation"))
+    document, status = doctor(capsys, photos, "--quick", "--labels", tmp_path)
+    assert status == 0
+    (finding,) = [finding for finding in document["findings"] if finding["check"] == "wrong_labels"]
+    assert set(finding["items"]) == {"cat/4.png (cat, rather dog)", "dog/10.png (dog, rather cat)"}
+    (photos / "cat" / "4.png").unlink()
+    document, _ = doctor(capsys, photos, "--quick", "--labels", tmp_path)
+    gone, left = [finding for finding in document["findings"] if finding["check"] == "wrong_labels"]
+    assert gone["items"] == ["cat/4.png"] and left["items"] == ["dog/10.png (dog, rather cat)"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "say what to examine"),
         (["photos", "--config", "x.py"], "there is no"),
         (["photos", "--range-test"], "need --config FILE.py"),
+        (["photos", "--labels", "runs/none"], "there is no run runs/none"),
+        (["photos", "--labels", "."], "has no predictions: `imgcls evaluate"),
     ],
 )
 def test_mistakes(arguments, message):

@@ -1,6 +1,7 @@
 """Config files: every mistake is one sentence; JSON and back is the identity."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,15 @@ def test_bad_override(override, message):
         ("def get_config(v):\n    return {}[v]", "bad.py, line 2: KeyError: ''"),
         ("def get_config(v):\n    assert v", "bad.py, line 2: AssertionError"),
         ("raise SystemExit(3)", "bad.py, line 1: SystemExit: 3"),
+        (
+            "from imgcls_jax import config as c\ndef get_config(v): return c.Table('a.csv', root='data')",
+            "bad.py, line 2: root is not a setting of Table; it has path,",
+        ),
+        (
+            "from imgcls_jax import config as c\ndef get_config(v): return c.Arrays(takes_arrays=True)",
+            "takes_arrays is not a setting of Arrays",
+        ),
+        ("x = 1\0", "bad.py: source code string cannot contain null bytes"),
         ("def get_config(v):\n    return get_config(v)", "bad.py, line 2: RecursionError"),
         ("def get_config(): ...", "get_config() takes 0 positional arguments but 1 was given"),
         ("get_config = 3", "TypeError: 'int' object is not callable"),
@@ -144,6 +154,14 @@ def test_bad_config_file(source, message, tmp_path):
     with pytest.raises(UserError, match="bad.py") as error:
         files.load(str(tmp_path / "bad.py"))
     assert message in str(error.value)
+
+
+def test_what_is_no_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "circle.py").symlink_to("circle.py")
+    for name in ("pipe.py", "circle.py"):
+        with pytest.raises(UserError, match=rf"{name} is no regular file, or a link to nothing: --config wants"):
+            files.load(str(tmp_path / name))
 
 
 def test_missing_file_and_variant():

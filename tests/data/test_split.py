@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgcls_jax.data.split import hold_out, record, split_hash
+from imgcls_jax.data.split import hold_out, record, sizes, split_hash, trained_on
 from imgcls_jax.errors import UserError
 
 NAMES = ("ant", "bee", "cow", "dog")
@@ -63,13 +63,18 @@ def test_hash_sees_ids_labels_content_names_and_order():
 def test_record_is_written_once_and_compared(tmp_path: Path):
     workdir = tmp_path / "run"
     rows = {"train": np.array([0, 2]), "validation": np.array([1])}
-    record(workdir, "abc012345678", rows)
+    content = np.array([2**64 - 1, 7], np.uint64)
+    record(workdir, "abc012345678", rows, content)
     with np.load(workdir / "split.npz") as saved:
         assert str(saved["hash"]) == "abc012345678"
         assert saved["validation"].tolist() == [1]
-    record(workdir, "abc012345678", rows)
+    record(workdir, "abc012345678", rows, content)
+    assert trained_on(workdir).tolist() == content.tolist()
+    assert sizes(workdir) == {"train": 2, "validation": 1}
     assert [path.name for path in workdir.iterdir()] == ["split.npz"]
     with pytest.raises(
         UserError, match=r"data have changed since the run in .*run began \(split hash abc012345678, now 0123456789ab\)"
     ):
-        record(workdir, "0123456789ab", rows)
+        record(workdir, "0123456789ab", rows, content)
+    (workdir / "split.npz").write_bytes(b"")
+    assert trained_on(workdir) is None and sizes(workdir) == {}

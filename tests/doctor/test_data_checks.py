@@ -8,8 +8,8 @@ from PIL import Image
 
 from imgcls_jax import config as c
 from imgcls_jax import data
-from imgcls_jax.data import Splits
-from imgcls_jax.doctor import data_checks, data_statistics, pixels
+from imgcls_jax.data import Splits, pixels
+from imgcls_jax.doctor import data_checks, data_statistics
 from imgcls_jax.doctor.findings import CHECKS, Subject, examine
 from imgcls_jax.training.loop import train
 from imgcls_jax.weights.plan import Row
@@ -183,6 +183,23 @@ def test_class_order_of_a_loaded_head(finished_run, tiny_config, tmp_path):
     assert "another order" in finding.what
     assert finding.items == ("output 0 is red there, green here", "output 1 is green there, red here")
     assert not findings(Reordered(path), row="replaced")
+
+
+def test_images_that_the_loaded_weights_know(finished_run, tiny_config, tmp_path):
+    run, _, arrays = finished_run
+
+    def findings(**changed):
+        path = tmp_path / "others.npz"
+        np.savez(path, **{**arrays, **changed})
+        settings = c.Data(c.Arrays(str(path)), c.Canvas(8, 8), (8, 8), (0.5,) * 3, (0.25,) * 3)
+        config = tiny_config(data=settings, transfer=c.Transfer(init_from=str(run)))
+        return list(data_checks.trained_before(Subject(settings, config, data.load(settings))))
+
+    assert findings() == []
+    (finding,) = findings(x_validation=np.concatenate([arrays["x_validation"][:-3], arrays["x_train"][:3]]))
+    assert finding.level == "warning"
+    assert "was trained on 3 of the 21 validation images" in finding.what
+    assert len(finding.items) == 3
 
 
 def test_content_of_every_kind_of_image(tmp_path):

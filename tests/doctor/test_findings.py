@@ -8,7 +8,10 @@ from imgcls_jax.doctor.findings import CHECKS, Check, Subject, error, examine, w
 
 
 def test_every_check_has_a_test():
-    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*_checks.py"))
+    folder = Path(__file__).parents[1]
+    tests = "".join(
+        path.read_text() for path in (*folder.glob("doctor/test_*_checks.py"), folder / "cli/test_doctor.py")
+    )
     assert [check.name for check in CHECKS if check.name not in tests] == []
 
 

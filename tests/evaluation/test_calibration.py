@@ -1,5 +1,7 @@
 """Temperature, prediction sets and the threshold of "unknown", against torch and by simulation."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -100,7 +102,20 @@ def test_sigmoid_heads_have_a_temperature_and_no_energy(tmp_path):
         with pytest.raises(UserError, match="whole percentage"):
             ours.sets(pair.class_logits, coverage)
     (tmp_path / calibration.FILE).write_text('{"images": 3}')
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="damaged, at views: Field required; `imgcls calibrate"):
         calibration.load(tmp_path)
-    with pytest.raises(UserError, match="not calibrated"):
-        calibration.load(tmp_path / "other")
+    assert calibration.load(tmp_path / "other") is None
+
+
+def test_a_model_card_without_a_calibration_or_with_a_damaged_one(tmp_path):
+    with pytest.raises(UserError, match="is not calibrated: calibrate the run that it comes from"):
+        calibration.of_card({}, tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="is not calibrated: `imgcls calibrate --workdir"):
+        calibration.of_card({}, tmp_path)
+    made = asdict(calibration.fit(simulated(20, 0)))
+    assert asdict(calibration.of_card({"calibration": made}, tmp_path)) == made
+    with pytest.raises(UserError, match="the calibration of x is damaged, at temperature"):
+        calibration.of_card({"calibration": made | {"temperature": "hot"}}, "x")
+    with pytest.raises(UserError, match="the calibration of x is damaged, at views"):
+        calibration.of_card({"calibration": made | {"views": "sideways"}}, "x")

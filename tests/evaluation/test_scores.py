@@ -125,6 +125,24 @@ def test_intervals_hold_the_truth_as_often_as_they_say(overconfident):
     assert min(inside.values()) >= fewest, inside
 
 
+@pytest.mark.slow
+def test_intervals_of_differences_hold_the_truth_as_often_as_they_say():
+    """Of a second network that is the first one with noise on its outputs."""
+
+    def simulate(seed, count):
+        first = drawn(seed, count, 3, skill=1.0)
+        noise = np.random.default_rng([seed, 1]).normal(size=first.logits.shape).astype(np.float32)
+        return first, dataclasses.replace(first, logits=first.logits + noise)
+
+    before, after = (scores.of(made).overall for made in simulate(999, 30_000))
+    simulated, inside = 200, dict.fromkeys(set(before) - {"ece"}, 0)
+    for seed in range(simulated):
+        found = paired.compare(*simulate(seed, 150), resamples=100, seed=seed)
+        for name, (_, (low, high)) in found.differences.items():
+            inside[name] += low <= after[name] - before[name] <= high
+    assert min(inside.values()) >= stats.binom.ppf(0.001, simulated, 0.93), inside
+
+
 def test_paired_differences_and_mcnemar():
     first = drawn(5, 400, 3)
     noise = np.random.default_rng(6).normal(size=first.logits.shape, scale=0.5).astype(np.float32)

@@ -175,8 +175,21 @@ def test_a_held_out_share_of_other_images_is_said(classifier, tiny_arrays):
     data = dataclasses.replace(classifier.config.data, source=c.Arrays(), validation_share=0.25)
     training = {name: array for name, array in tiny_arrays.items() if name.endswith("train")}
     (note,) = classifier.evaluate(data, arrays=training)["notes"]
-    assert "images it was trained on may be among these validation images" in note
+    assert note.startswith("the model was trained on 18 of the 18 validation images, such as x_train[")
+    known = {**tiny_arrays, "x_test": np.concatenate([tiny_arrays["x_test"][:-2], tiny_arrays["x_train"][:2]])}
+    (note,) = classifier.evaluate(c.Arrays(), arrays=known)["notes"]
+    assert note.startswith("the model was trained on 2 of the 27 test images, such as x_test[25]: ")
     assert classifier.evaluate()["notes"] == []
+
+
+def test_a_run_that_has_not_kept_its_images_says_that_they_may_be_among_others(run, tiny_arrays, tmp_path):
+    shutil.copytree(run[0], tmp_path / "run")
+    (tmp_path / "run" / "split.npz").unlink()
+    older = Classifier.load(tmp_path / "run")
+    data = dataclasses.replace(older.config.data, source=c.Arrays(), validation_share=0.25)
+    training = {name: array for name, array in tiny_arrays.items() if name.endswith("train")}
+    (note,) = older.evaluate(data, arrays=training)["notes"]
+    assert "images it was trained on may be among these validation images" in note
 
 
 def test_views(run, classifier, tiny_arrays):

@@ -1,15 +1,20 @@
 """Checkpoints of a run that goes on are not disturbed by who reads them."""
 
 import dataclasses
+import errno
+import threading
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from test_loop import assert_same, final_params
 
 import imgcls_jax as ic
 from imgcls_jax import config as c
 from imgcls_jax.cli import evaluate
+from imgcls_jax.errors import UserError
 from imgcls_jax.record.checkpoint import Checkpoints
 from imgcls_jax.training.loop import train
 
@@ -33,6 +38,44 @@ def test_only_the_runs_own_process_clears_away_unfinished_saves(tmp_path):
     resumed.save(3, {"x": jnp.ones(3)}, {"best": 1})  # Clearing away goes on in the background until the first save.
     resumed.close()
     assert not unfinished.exists()
+
+
+def test_training_waits_for_a_copy_alone(tmp_path, monkeypatch):
+    """What is saved is what there was, although writing begins only after the state and the history have gone on."""
+    begin, write = threading.Event(), ocp.CheckpointManager.save
+    monkeypatch.setattr(
+        ocp.CheckpointManager, "save", lambda *args, **kwargs: begin.wait(60) and write(*args, **kwargs)
+    )
+    writer = Checkpoints(tmp_path)
+    state, history = {"host": np.zeros(3), "device": jnp.zeros(3)}, [{"loss": 1.0}]
+    writer.save(1, state, {"best": 1, "history": history})  # would not return
+    jax.jit(lambda x: x + 1, donate_argnums=0)(state["device"]).block_until_ready()
+    state["host"] += 1
+    history[0]["loss"] = 2.0
+    assert not begin.is_set()
+    begin.set()
+    assert writer.latest() == 1
+    assert {name: array.tolist() for name, array in writer.arrays(1).items()} == dict.fromkeys(state, [0.0] * 3)
+    assert writer.run(1)["history"] == [{"loss": 1.0}]
+    writer.close()
+
+
+def test_a_save_that_fails_is_told_by_what_comes_next(tmp_path, monkeypatch):
+    writer = Checkpoints(tmp_path)
+    writer.save(1, {"x": jnp.ones(3)}, {"best": 1})
+    writer.wait()
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ocp.CheckpointManager, "save", full)
+        writer.save(2, {"x": jnp.ones(3)}, {"best": 1})
+        with pytest.raises(UserError, match="the disk is full; the checkpoints before it are whole"):
+            writer.save(3, {"x": jnp.ones(3)}, {"best": 1})
+    writer.save(3, {"x": jnp.full(3, 5.0)}, {"best": 1})
+    assert writer.latest() == 3 and writer.arrays(1)["x"].tolist() == [1.0] * 3
+    writer.close()
 
 
 def test_reading_makes_no_folder(tmp_path):

@@ -71,6 +71,7 @@ def test_a_picture_that_fails_costs_nothing_else(predictions, tmp_path):
     run = Mock(
         spec=Run,
         predictions={"validation": predictions},
+        thresholds=None,
         experiment=experiment,
         workdir=tmp_path,
         config=SimpleNamespace(name="run"),

@@ -21,8 +21,8 @@ NAMES = ("a cat", "</script><b>", "Žluťoučký")
 
 
 @pytest.fixture(scope="session")
-def model_file(tmp_path_factory):
-    """An exported file of three classes of 8×6 color images."""
+def program():
+    """A model of three classes of 8×6 color images."""
     config = c.Config(
         name="served",
         data=c.Data(
@@ -46,7 +46,12 @@ def model_file(tmp_path_factory):
     params, stats = (
         {path: rng.normal(0, 0.3, x.shape).astype("f") for path, x in paths.flatten(tree).items()} for tree in shapes
     )
-    program = Program.of(config, NAMES, params, stats, documents.model_card(config, NAMES, None), None)
+    return Program.of(config, NAMES, params, stats, documents.model_card(config, NAMES, None), None)
+
+
+@pytest.fixture(scope="session")
+def model_file(program, tmp_path_factory):
+    """Its exported ONNX file."""
     return files.export(program, tmp_path_factory.mktemp("served") / "model.onnx")[0]
 
 
@@ -58,9 +63,10 @@ def serving(model_file):
     from imgcls_jax.serve.model import Served
 
     @contextlib.contextmanager
-    def start(function=None, **limits):
+    def start(function=None, path=model_file, **limits):
         bounds = Limits(**limits)
-        served = Served.open(model_file, bounds.pixels)
+        served = Served.open(path, bounds.pixels)
+        served.warm_up(bounds.batch)
         if function is not None:
             object.__setattr__(served, "function", function(served.function))
         with run.listen("127.0.0.1", 0) as listener:

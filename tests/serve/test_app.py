@@ -17,6 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from imgcls_jax.export import files
+
 onnxruntime = pytest.importorskip("onnxruntime")
 for package in ("fastapi", "onnx", "prometheus_client", "python_multipart", "uvicorn"):
     pytest.importorskip(package)
@@ -72,6 +74,19 @@ def test_probabilities_are_those_of_onnxruntime(server, model_file, encoded):
         np.testing.assert_allclose(values(alone[0]["predictions"]), expected, atol=1e-6)
     top = send(address, contents[0], params={"top_k": 1}).json()["results"][0]["predictions"]
     assert len(top) == 1
+
+
+def test_a_stablehlo_file_gives_the_same(serving, program, model_file, encoded, tmp_path):
+    """Batches of several sizes, each padded to a power of two."""
+    pytest.importorskip("flatbuffers")
+    path = files.export(program, tmp_path / "model.stablehlo")[0]
+    contents = [encoded(seed=seed) for seed in range(3)]
+    with serving(path=path, batch=4) as (address, _):
+        answers = [send(address, contents[0]).json()["results"][0]]
+        form = [("image", content) for content in contents]
+        answers += requests.post(f"{address}/predict", files=form, timeout=20).json()["results"]
+    for answer, content in zip(answers, [contents[0], *contents], strict=True):
+        np.testing.assert_allclose(values(answer["predictions"]), by_hand(model_file, content), atol=1e-6)
 
 
 def test_good_images_are_answered_beside_bad_ones(server, encoded):

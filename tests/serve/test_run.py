@@ -76,7 +76,7 @@ def test_other_files_are_refused(model_file, tmp_path, monkeypatch):
         ("changed.onnx", "has changed since"),
         ("other.onnx", "was not written by imgcls export"),
         ("absent.onnx", "cannot be read"),
-        ("model.pth", r"only \.onnx files are served"),
+        ("model.pth", r"only \.onnx and \.stablehlo files are served"),
     ):
         with pytest.raises(UserError, match=sentence):
             app.main(["serve", str(tmp_path / name), "--port", "0"])

@@ -68,8 +68,7 @@ def test_answers_are_of_the_model_that_gave_them(tiny_config, tiny_arrays, tmp_p
     silent = c.Logging(tensorboard=False, predictions=False)
     train(dataclasses.replace(config, epochs=2, logging=silent), tmp_path, arrays=tiny_arrays)
     assert not [*tmp_path.glob("predictions_*"), *tmp_path.glob("reliability*")]
-    with pytest.raises(UserError, match="is not calibrated: `imgcls calibrate --workdir"):
-        calibration.load(tmp_path)
+    assert calibration.load(tmp_path) is None
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The loop, end to end on a tiny task."""
 
+import asyncio
 import dataclasses
 import json
 import math
@@ -13,6 +14,7 @@ from flax import nnx
 from imgcls_jax import config as c
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation.metrics import Metrics
+from imgcls_jax.inference import Classifier
 from imgcls_jax.record.checkpoint import Checkpoints
 from imgcls_jax.training.best import best_epoch, out_of_patience
 from imgcls_jax.training.callbacks.recovery import not_finite
@@ -53,6 +55,16 @@ def test_it_learns_and_leaves_its_record(tiny_config, tiny_arrays, tmp_path):
     card = Checkpoints(tmp_path / "run" / "checkpoints").run(8 * 4)["card"]
     assert card["class_names"] == ["0", "1", "2"]
     assert card["config"]["config"]["data"]["mean"] == [0.5, 0.5, 0.5]
+
+
+def test_in_an_event_loop_as_notebooks_have_one(tiny_config, tiny_arrays, tmp_path):
+    async def cell():
+        result = train(tiny_config(epochs=1), tmp_path, arrays=tiny_arrays)
+        return result, Classifier.load(tmp_path).predict(list(tiny_arrays["x_test"]))
+
+    result, predictions = asyncio.run(cell())
+    right = [int(made.label) == label for made, label in zip(predictions, tiny_arrays["y_test"], strict=True)]
+    assert np.mean(right) == pytest.approx(result["test"]["top1"])
 
 
 @pytest.mark.parametrize("devices", [1, 8])

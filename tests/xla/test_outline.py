@@ -6,9 +6,11 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from imgcls_jax.xla.outline import allowed, outlined
+from imgcls_jax.xla import target
+from imgcls_jax.xla.outline import outlined
 
 
 @pytest.mark.parametrize(("devices", "apart"), [(1, True), (2, False)])
@@ -17,7 +19,8 @@ def test_on_one_device_alone(devices, apart):
     def function(x):
         return outlined(jnp.sin)(x) + 1
 
-    with allowed(devices):
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1] * devices), ("data",))
+    with target.tracing_for(mesh):
         text = function.lower(jnp.ones(3)).as_text()
     assert ('inlineable = "false"' in text) == apart
 

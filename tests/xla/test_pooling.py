@@ -1,11 +1,17 @@
 """Max pooling: numpy written out, with ties, overlaps, gaps, padding and remainders."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imgcls_jax.xla import pooling
 from imgcls_jax.xla.pooling import max_pool
+
+WAYS = {"tpu": pooling.native, "cuda": functools.partial(pooling.by_taps, compact=True)}
+"""Those that are not the CPU's, which computes all the same."""
 
 
 @pytest.mark.parametrize(
@@ -40,6 +46,24 @@ def test_value_and_gradient(height, width, window, stride, padding):
     np.testing.assert_array_equal(value, expected)
     np.testing.assert_array_equal(max_pool(jnp.asarray(x), window, stride, padding), expected)
     np.testing.assert_array_equal(pullback(g)[0], gradient[:, top : top + height, left : left + width])
+
+
+@pytest.mark.parametrize("platform", WAYS)
+@pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 2, 1)])
+def test_every_platform_computes_the_same(platform, window, stride, padding):
+    def both(way):
+        x = np.maximum(np.random.default_rng(0).normal(size=(2, 13, 12, 2)), 0).astype(np.float32)
+        return jax.jit(jax.value_and_grad(lambda x: (way(x, window, stride, ((padding, padding),) * 2) ** 2).sum()))(x)
+
+    jax.tree.map(np.testing.assert_array_equal, both(WAYS[platform]), both(max_pool))
+
+
+@pytest.mark.parametrize(("platform", "scatters", "barrier"), [("cpu", 0, False), ("cuda", 0, True), ("tpu", 1, False)])
+def test_each_platform_is_given_its_own_way(platform, scatters, barrier):
+    gradient = jax.grad(lambda x: (max_pool(x, 2, 2, ((0, 0), (0, 0))) ** 2).sum())
+    text = jax.jit(gradient).trace(jnp.ones((1, 4, 4, 1))).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("select_and_scatter") == scatters
+    assert ("optimization_barrier" in text) == barrier
 
 
 def test_nan_is_not_lost():

@@ -1,6 +1,7 @@
 """In-memory arrays, given from Python or in an .npz file."""
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -44,9 +45,12 @@ class Arrays(Source):
             title, given = "the data in memory", dict(arrays or {})
         if "x_train" not in given:
             raise UserError(f"{title} lacks x_train: {', '.join(KEYS)} are looked for")
-        if arrays is not None and (unknown := sorted(set(given) - set(KEYS))):
-            hint = did_you_mean(unknown[0], KEYS)
-            raise UserError(f'"{unknown[0]}" is not a key of the arrays{hint}: they are {", ".join(KEYS)}')
+        unknown = sorted(set(given) - set(KEYS))
+        for key in unknown:
+            hint = did_you_mean(key, KEYS)
+            if arrays is not None or hint or key.lower().startswith(("x_", "y_")):
+                raise UserError(f'"{key}" is not a key of the arrays of {title}{hint}: they are {", ".join(KEYS)}')
+        notes = (f"passed over in {title}: {', '.join(unknown)}",) if unknown else ()
 
         pairs = {
             split: _pair(given, split, title) for split in SPLITS if f"x_{split}" in given or f"y_{split}" in given
@@ -64,7 +68,7 @@ class Arrays(Source):
                 f"{title}: label {most} occurs in validation or test, but training labels end at {train_most}"
             )
         splits = {name: _examples(name, *pair) for name, pair in pairs.items()}
-        return Splits(splits["train"], splits.get("validation"), splits.get("test"), class_names, title)
+        return Splits(splits["train"], splits.get("validation"), splits.get("test"), class_names, title, notes)
 
     def missing(self) -> str | None:
         """Return whether the file is there, without reading it."""
@@ -77,8 +81,13 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"there is no file {path}")
     try:
+        if not zipfile.is_zipfile(path):
+            raise UserError(f"{path} is not an .npz file of plain arrays: np.savez(x_train=…, y_train=…) writes one")
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in KEYS if key in file.files}
+            # What is none of the keys is not used, and need not be read.
+            return {key: file[key] if key in KEYS else np.empty(0) for key in file.files}
+    except UserError:
+        raise
     except Exception as error:  # A damaged or foreign file raises ValueError, BadZipFile, EOFError, AttributeError …
         raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from error
 

@@ -1,5 +1,6 @@
 """A folder of images, one sub-folder per class."""
 
+import contextlib
 import os
 import unicodedata
 from collections import Counter
@@ -177,8 +178,13 @@ def _one_class(folder: Path, name: str, root: Path) -> str:
         inside = list_folder(folder / name)
     except OSError:
         return text
+    below = folder / name
+    with contextlib.suppress(OSError):  # one folder in another, as archives are unpacked to
+        while len(inside.folders) == 1 and not inside.images:
+            below /= inside.folders[0]
+            inside = list_folder(below)
     if len(inside.folders) > 1 and not inside.images:
-        return f"{text}; did you mean data.source.path = {folder / name}?"
+        return f"{text}; did you mean data.source.path = {below}?"
     return text + _table_hint(folder / name, root)
 
 

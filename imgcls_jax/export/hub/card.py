@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from imgcls_jax import config as c
+from imgcls_jax.evaluation import calibration
 from imgcls_jax.export.program import Program, license_of
 from imgcls_jax.record.documents import Figures, Result
 
@@ -17,6 +18,7 @@ _TYPES = {"top1": "accuracy", "top5": "top_5_accuracy"}
 # Licenses that are nothing but themselves, as Hugging Face writes them.
 _LICENSES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause"}
 _MOST_CLASSES = 200
+_COVERAGE = 0.95  # of prediction sets, of which one is shown
 
 
 def text(program: Program, result: Result | None, *, source: str, onnx: str | None, license: str | None) -> str:
@@ -128,7 +130,7 @@ def _body(program: Program, result: Result | None, source: str, onnx: str | None
                 for name, value in _metrics(figures).items()
             ]
         lines += ["", f"Of the data set {_plain(dataset_name(config))}; accuracies are shares in [0, 1].", ""]
-    lines += ["## Preprocessing", ""]
+    lines += [*_confidence(program), "## Preprocessing", ""]
     lines += [f"- {name.replace('_', ' ')}: {_value(value)}" for name, value in program.card["preprocessing"].items()]
     lines += ["", "## Classes", ""]
     lines += [f"    {label:>5}  {json.dumps(name, ensure_ascii=False)}" for label, name in _some(names)]
@@ -143,6 +145,35 @@ def _body(program: Program, result: Result | None, source: str, onnx: str | None
         "",
     ]
     return _encodable("\n".join(lines))
+
+
+def _confidence(program: Program) -> list[str]:
+    """What `imgcls calibrate` has fitted, as far as there is such."""
+    if "calibration" not in program.card:
+        return []
+    fitted = calibration.of_card(program.card, program.config.name)
+    energy = (
+        [
+            f"an image is unknown where log Σ exp of its logits is below {fitted.least_energy:.6g}, which is so of "
+            f"{1 - fitted.known:.0%} of these images"
+        ]
+        if fitted.least_energy is not None
+        else []
+    )
+    lines = [
+        f"the temperature, by which logits are divided: {fitted.temperature:.6g}",
+        f"sets of classes that hold the right one with a probability of {_COVERAGE:.0%}: every class whose probability "
+        f"at this temperature is at least {fitted.threshold(_COVERAGE):.6g}, and the most probable one",
+        *energy,
+    ]
+    return [
+        "## Confidence",
+        "",
+        f"Fitted on {fitted.images:,} validation images, seen as {fitted.views}; `imgcls predict` applies it.",
+        "",
+        *(f"- {line}" for line in lines),
+        "",
+    ]
 
 
 def _some(names: tuple[str, ...]) -> list[tuple[int, str]]:

@@ -9,15 +9,14 @@ from typing import Any
 
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import calibration
 from imgcls_jax.export import files, standalone
 from imgcls_jax.export.hub import card, remote
 from imgcls_jax.export.program import Program
 from imgcls_jax.record.documents import Result
 
 WEIGHTS, CONFIG, README, ONNX = "model.safetensors", "config.json", "README.md", "model.onnx"
-FILES = (WEIGHTS, CONFIG, README, ONNX, calibration.FILE)
-"""What a published run consists of; the last two may be missing. Nothing else is uploaded, downloaded or copied."""
+FILES = (WEIGHTS, CONFIG, README, ONNX)
+"""What a published run consists of; the last one may be missing. Nothing else is uploaded, downloaded or copied."""
 
 
 def is_published(folder: str | Path) -> bool:
@@ -53,7 +52,6 @@ def write(
     program: Program,
     folder: Path,
     *,
-    run: Path | None = None,
     result: Result | None = None,
     source: str | None = None,
     license: str | None = None,
@@ -63,7 +61,6 @@ def write(
     Args:
       program: the model.
       folder: where; see `check_target`.
-      run: the work directory that it comes from, whose calibration is copied if there is one.
       result: the figures of the model card.
       source: what the model card says to load; None: the folder.
       license: identifier of the license in the list of Hugging Face; None: what is known of the weights.
@@ -88,9 +85,6 @@ def write(
         notes.append(f"{ONNX} is left out: it needs the package onnx (pip install 'imgcls_jax[onnx]')")
     if not has_onnx:  # an older one would be another model's
         (folder / ONNX).unlink(missing_ok=True)
-    (folder / calibration.FILE).unlink(missing_ok=True)
-    if run and (run / calibration.FILE).is_file():
-        _copy(run / calibration.FILE, folder / calibration.FILE)
     if result is None:
         notes.append("the model card has no figures: the run has no result.json yet")
     text = card.text(program, result, source=source or str(folder), onnx=ONNX if has_onnx else None, license=license)

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
+from imgcls_jax.data import pixels
+from imgcls_jax.data.split import sizes
 from imgcls_jax.errors import UserError
 from imgcls_jax.report.html import svg
 from imgcls_jax.report.html.material import Material
@@ -14,6 +16,7 @@ from imgcls_jax.report.html.pictures import Album
 
 _MOST_CLASSES = 300
 _MOST_DUPLICATES = 30
+_MOST_COMPARED = 20_000  # images of all splits whose canvases are read for those that are nearly the same
 _MAPPED = 512
 """Images of the map of features: a point each, and a forward pass."""
 _SHAPES = 6
@@ -50,16 +53,11 @@ def summary(run: Material) -> dict[str, Any]:
 
 
 def _noted(run: Material) -> list[tuple[str, int, str]]:
-    path = run.run.workdir / "split.npz"
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-            return [(name, len(saved[name]), "") for name in saved.files if name != "hash"]
-    except Exception:  # the zip format and numpy's have many errors; the sizes alone are missing
-        return []
+    return [(name, count, "") for name, count in sizes(run.run.workdir).items()]
 
 
 def duplicates(run: Material, album: Album) -> dict[str, Any]:
-    """Return images whose files are the same, byte for byte, within a split and across splits."""
+    """Return images whose files are the same, byte for byte, and pairs that are nearly so, within and across splits."""
     dataset = run.dataset
     groups: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for number, split in enumerate(dataset.splits):
@@ -87,7 +85,37 @@ def duplicates(run: Material, album: Album) -> dict[str, Any]:
         "groups": shown,
         "count": len(found),
         "across": sum(len({number for number, _ in group}) > 1 for group in found),
+        "near": _near(run, album, found),
         "workdir": run.run.workdir,
+    }
+
+
+def _near(run: Material, album: Album, same: list[list[pixels.Place]]) -> dict[str, Any]:
+    """Return the pairs of images that are nearly the same; or why they are not looked for."""
+    dataset, splits = run.dataset, run.dataset.splits
+    if not pixels.can_be_compared(splits):
+        return {"missing": f"images below {pixels.THUMBNAIL} pixels are compared byte for byte only"}
+    if (images := sum(map(len, splits))) > _MOST_COMPARED:
+        return {"missing": f"of more than {_MOST_COMPARED:,} images (here are {images:,}) it would take long"}
+    pairs = pixels.near_places(splits, [pixels.scan(split) for split in splits], same)
+    across = [pair[0][0] != pair[1][0] for pair in pairs]
+    differ = [len({str(splits[n].labels[r].tolist()) for n, r in pair}) > 1 for pair in pairs]
+    order = sorted(range(len(pairs)), key=lambda i: (not across[i], not differ[i]))[:_MOST_DUPLICATES]
+    return {
+        "missing": "",
+        "count": len(pairs),
+        "across": sum(across),
+        "pairs": [
+            {
+                "pictures": [album.add(splits[n].read(np.array([r]))[0]) for n, r in pairs[i]],
+                "across": across[i],
+                "differ": differ[i],
+                "images": [
+                    (splits[n].name, splits[n].ids[r], _class(dataset, splits[n].labels[r])) for n, r in pairs[i]
+                ],
+            }
+            for i in order
+        ],
     }
 
 

@@ -82,12 +82,15 @@ def _value(value: float | None, low: float | None, high: float | None) -> dict[s
 def confidence(run: Material) -> dict[str, Any]:
     """Return reliability diagrams: of the probabilities as they are and, of a calibrated run, at its temperature."""
     made = run.predictions
-    panels = [_panel("before" if _is_calibrated(run) else "as predicted", made.probabilities, made.labels)]
+    calibrated = (run.run.workdir / calibration.FILE).exists()
+    panels = [_panel("before" if calibrated else "as predicted", made.probabilities, made.labels)]
     values: dict[str, Any] = {"panels": panels, "split": made.split, "note": "", "rows": []}
     try:
         fitted = calibration.load(run.run.workdir)
     except UserError as error:
         return values | {"note": f"{error}."}
+    if fitted is None:
+        return values | {"note": f"Not calibrated: `imgcls calibrate --workdir {run.run.workdir}` does it."}
     if fitted.views != made.views:
         return values | {"note": f"The calibration is for images that are seen as {fitted.views}, not as {made.views}."}
     measured = calibration.measure(fitted, made, (0.8, 0.9, 0.95, 0.99))
@@ -106,10 +109,6 @@ def confidence(run: Material) -> dict[str, Any]:
             for coverage, (holds, size) in measured.sets.items()
         ],
     }
-
-
-def _is_calibrated(run: Material) -> bool:
-    return (run.run.workdir / calibration.FILE).exists()
 
 
 def _panel(name: str, probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -99,18 +99,17 @@ def changes(config: c.Config) -> list[tuple[float, str]]:
 
 
 def recoveries(run: RunRecord) -> list[tuple[float, str]]:
-    """Return where a run last went back from a loss that was not finite, as far as its newest checkpoint says."""
+    """Return where a run went back from a loss that was not finite, as its newest checkpoint says."""
     try:
         with checkpoint.of_run(run.workdir) as checkpoints:
             saved = checkpoints.newest_sound(checkpoints.run, lambda _: None)
     except UserError:  # the section on the network says so
         return []
-    if not saved or not saved["recoveries"] or (epoch := saved.get("recovered_in")) is None:
-        return []
-    number = saved["recoveries"]
-    times = "once" if number == 1 else f"{number} times, the last time"
-    factor = f"learning rate × {run.config.recover.factor**number:g}" if run.config.recover else "learning rate lowered"
-    return [(epoch + 0.5, f"went back {times} in epoch {epoch + 1}: not finite; {factor}")]
+    found = []
+    for number, epoch in enumerate((saved or {}).get("recovered_in", []), 1):
+        factor = f"× {run.config.recover.factor**number:g}" if run.config.recover else "lowered"
+        found.append((epoch + 0.5, f"went back in epoch {epoch + 1}, which was not finite; learning rate {factor}"))
+    return found
 
 
 def together(runs: list[RunRecord]) -> list[dict[str, Any]]:

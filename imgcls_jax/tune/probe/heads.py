@@ -126,6 +126,20 @@ def linear(features: Features, labels: Labels, strength: float, num_classes: int
     return Linear(kernel.astype(np.float32), bias.astype(np.float32), fitted.converged)
 
 
+def held_out(
+    features: Features,
+    labels: Labels,
+    strength: float,
+    num_classes: int,
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> Float32[np.ndarray, "n classes"]:
+    """Compute the logits of every example by the linear head of the other folds; for arguments see `linear`, `path`."""
+    logits = np.zeros((len(labels), num_classes), np.float32)
+    for train, test in parts:
+        logits[test] = linear(features[train], labels[train], strength, num_classes).logits(features[test])
+    return logits
+
+
 @dataclasses.dataclass(frozen=True)
 class _Scaled:
     """A model of scikit-learn's on centered and scaled features."""

@@ -16,7 +16,7 @@ from imgcls_jax import config as c
 from imgcls_jax import data
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import tasks
+from imgcls_jax.evaluation import predictions, tasks
 from imgcls_jax.models import network
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.record.checkpoint import Checkpoints
@@ -117,7 +117,7 @@ def probe(
 
     The strength of the linear head's regularization and the number of neighbors are chosen by cross-validation on the
     training images alone. The work directory is a finished run's: `Classifier.load`, `imgcls evaluate` and `imgcls
-    predict` take it.
+    predict` take it. Predictions of all its images are kept, of the training images by heads of the other folds.
 
     Args:
       config: network, weights (`transfer.init_from`), data and seed; its training settings do not count.
@@ -154,18 +154,20 @@ def probe(
         train, labels = found["train"], dataset.train.labels
         parts = heads.folds(labels, folds, config.seed)
         path = heads.path(train, labels, strengths, parts, on_progress)
-        linear = heads.linear(train, labels, heads.best(path).value, head["kernel"].shape[1])
+        strength, outputs = heads.best(path).value, head["kernel"].shape[1]
+        linear = heads.linear(train, labels, strength, outputs)
         votes = heads.nearest(train, labels, neighbors, parts)
         voting = heads.neighbors(train, labels, int(heads.best(votes).value))
         rest = {split.name: split for split in dataset.splits[1:]}
-        figures = {split.name: _figures(linear.logits(found[split.name]), split.labels) for split in dataset.splits}
+        logits = {split.name: linear.logits(found[split.name]) for split in dataset.splits}
+        figures = {split.name: _figures(logits[split.name], split.labels) for split in dataset.splits}
         nearest = {name: float((voting.predict(found[name]) == split.labels).mean()) for name, split in rest.items()}
         result = _record(
             experiment, _with_head(experiment, state, head, linear), workdir, figures, time.perf_counter() - started
         )
         probed = Probe(
             strengths=path,
-            strength=heads.best(path).value,
+            strength=strength,
             converged=linear.converged,
             neighbors=votes,
             nearest=nearest,
@@ -175,6 +177,14 @@ def probe(
             result=result,
         )
         write_json(workdir / "result.json", probed.document)
+        # The head has seen the labels of the training images; those of the other folds have not.
+        logits["train"] = heads.held_out(train, labels, strength, outputs, parts)
+        for split in dataset.splits:
+            names = predictions.named(tuple(dataset.class_names), outputs)
+            made = predictions.Predictions(
+                logits[split.name].astype(np.float32), split.labels, tuple(split.ids), names, split.name
+            )
+            predictions.save(made, predictions.path_of(workdir, split.name))
         return probed
 
 

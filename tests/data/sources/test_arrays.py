@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imgcls_jax.data.examples import check
 from imgcls_jax.data.sources.arrays import Arrays
 from imgcls_jax.errors import UserError
 
@@ -58,7 +59,10 @@ def test_fingerprint_is_the_contents():
         ({"x_train": None}, "the data in memory lacks x_train: x_train, y_train, x_validation,"),
         ({"y_train": None}, "the data in memory lacks y_train"),
         ({"x_test": np.zeros((2, 5, 4, 3), np.uint8)}, "the data in memory lacks y_test"),
-        ({"y_valid": np.zeros(2)}, '"y_valid" is not a key of the arrays (did you mean "y_validation"?): they are'),
+        (
+            {"y_valid": np.zeros(2)},
+            '"y_valid" is not a key of the arrays of the data in memory (did you mean "y_validation"?): they are',
+        ),
         (
             {"x_train": np.zeros((6, 5, 4, 3), np.float32)},
             "x_train of the data in memory must be uint8 (0 … 255) or uint16 (0 … 65535), black to white, not float32",
@@ -121,6 +125,16 @@ def test_files(tmp_path: Path):
     assert "is not an .npz file of plain arrays" in message_of(None, tmp_path / "pickle.npz")
     np.savez(tmp_path / "keys.npz", images=np.zeros(3), labels=np.zeros(3))
     assert message_of(None, tmp_path / "keys.npz").startswith(f"the file {tmp_path}/keys.npz lacks x_train")
+    np.savez(tmp_path / "short.npz", **arrays(), x_val=np.zeros(3))
+    assert '"x_val" is not a key of the arrays of the file' in message_of(None, tmp_path / "short.npz")
+    np.savez(tmp_path / "more.npz", **arrays(), source=np.array("a camera"))
+    assert Arrays(str(tmp_path / "more.npz")).open().notes == (f"passed over in the file {tmp_path}/more.npz: source",)
+
+
+def test_two_classes_of_one_name():
+    twice = Arrays().open(arrays(label_names=np.array(["a", "b", "a"])))
+    with pytest.raises(UserError, match='the data in memory has two classes of the name "a": each needs a name of its'):
+        check(twice, opened="Arrays")
 
 
 def test_missing(tmp_path):

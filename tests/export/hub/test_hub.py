@@ -20,6 +20,8 @@ from stand_in import serving
 from imgcls_jax import Classifier, UserError
 from imgcls_jax.cli import app
 from imgcls_jax.config import io
+from imgcls_jax.evaluation import calibration
+from imgcls_jax.evaluation import predictions as keep
 from imgcls_jax.export.hub import card, folder, remote
 from imgcls_jax.inference import restore
 from imgcls_jax.report import record
@@ -40,8 +42,7 @@ def without_onnx(monkeypatch):
 @pytest.fixture
 def hub(monkeypatch, tmp_path, without_onnx):
     """The stand-in, with an empty cache and a token that may write."""
-    huggingface_hub = pytest.importorskip("huggingface_hub")
-    constants = huggingface_hub.constants
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -59,6 +60,10 @@ def hub(monkeypatch, tmp_path, without_onnx):
 
 def test_a_folder_keeps_the_model_and_its_figures(finished_run, tmp_path, capsys):
     run, result, _ = finished_run
+    assert "## Confidence" not in card.text(restore.of_run(run).program(None), None, source="", onnx=None, license=None)
+    keep.save(Classifier.load(run).evaluate_images()[1]["validation"], keep.path_of(run, "validation"))
+    app.main(["calibrate", "--workdir", str(run)])
+    fitted = calibration.load(run)
     app.main(["push", str(run), str(tmp_path / "out"), "--license", "mit"])
     out = tmp_path / "out"
     expected = Classifier.load(run)
@@ -76,9 +81,13 @@ def test_a_folder_keeps_the_model_and_its_figures(finished_run, tmp_path, capsys
 
     Image.fromarray(images()[0]).save(tmp_path / "one.png")
     for workdir in (run, tmp_path / "copy"):
-        app.main(["predict", "--workdir", str(workdir), str(tmp_path / "one.png")])
+        app.main(["predict", "--workdir", str(workdir), str(tmp_path / "one.png"), "--sets", "0.9", "--unknown"])
     first, second = capsys.readouterr().out.splitlines()
     assert first == second
+    assert again.card["calibration"] == expected.card["calibration"] == dataclasses.asdict(fitted)
+    assert f"logits are divided: {fitted.temperature:.6g}\n" in (out / "README.md").read_text()
+    with pytest.raises(UserError, match="is a published run, whose files do not change: calibrate the run"):
+        app.main(["calibrate", "--workdir", str(out)])
     with pytest.raises(UserError, match=r"cannot be copied to itself"):
         app.main(["pull", str(out), str(out)])
 
@@ -108,7 +117,6 @@ def test_a_folder_takes_the_place_of_its_older_self_alone(finished_run, tmp_path
     app.main(["push", str(run), str(out)])
     assert "note: model.onnx is left out: it needs the package onnx" in capsys.readouterr().out
     (out / "model.onnx").touch()
-    (out / "calibration.json").touch()
     app.main(["push", str(run), str(out)])
     assert sorted(path.name for path in out.iterdir()) == sorted([".git", *FILES])
     (tmp_path / "mine").mkdir()
@@ -191,7 +199,8 @@ def test_a_pushed_folder_is_uploaded_as_it_is_and_pulled(finished_run, tmp_path,
     command = [sys.executable, "-m", "imgcls_jax", "pull", f"hf://someone/tiny@{_sha(1)}", "older"]
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.partition("  ")[0] for line in done.stdout.splitlines()] == [f"older/{name}" for name in FILES]
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("downloading ")]  # shown if it takes long
+    assert [line.partition("  ")[0] for line in lines] == [f"older/{name}" for name in FILES]
     assert (tmp_path / "older" / "README.md").read_text() == "mine"
 
 
@@ -273,7 +282,7 @@ def test_the_card_is_text_whatever_things_are_called(finished_run):
     run, _, _ = finished_run
     trained = restore.of_run(run)
     names = ("</script><b>", "`|\n# no heading", "\udcff")
-    config = dataclasses.replace(trained.config, name="a*b <i> \n# c: d")
+    config = dataclasses.replace(trained.config, name="a*b <i> # c: d")
     program = dataclasses.replace(trained.program(None), class_names=names, config=config)
     result = record.result(run)
     result["test"]["auroc"] = float("nan")

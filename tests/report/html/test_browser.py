@@ -1,35 +1,11 @@
 """The page in a real browser: clicks, keys, and no request."""
 
 import json
-import shutil
 
 import pytest
 from html_document import Document
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium with its driver, as Debian's packages chromium and chromium-driver bring them."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    programs = [shutil.which(name) for name in ("chromium", "chromedriver")]
-    if not all(programs):
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1200,900",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(programs[1]))
-    yield driver
-    driver.quit()
 
 
 def test_clicks_keys_and_no_request(browser, written):
@@ -87,3 +63,10 @@ def test_clicks_keys_and_no_request(browser, written):
 
     browser.set_window_size(500, 900)
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_axe_finds_nothing(browser, written, axe):
+    browser.set_window_size(1200, 900)
+    browser.get(written.as_uri())
+    browser.find_element("css selector", ".matrix td.wrong[data-cell]").click()  # which opens the gallery
+    assert axe() == []

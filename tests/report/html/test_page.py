@@ -136,6 +136,8 @@ def test_top_losses_have_maps_and_the_duplicate_is_found(document, made):
     assert all(e["attributes"]["alt"] for e in document.all("img"))
     (group,) = document.all("li", within="run0-duplicates")
     assert "in several splits" in group["text"]
+    hints = [e["text"] for e in document.all("p", within="run0-duplicates")]
+    assert any("images below 16 pixels are compared byte for byte only" in hint for hint in hints)
     assert "with different labels" in group["text"]
     assert any("HorizontalFlip begins in epoch 2" in e["text"] for e in document.all("li", within="run0-curves"))
 

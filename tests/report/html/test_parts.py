@@ -11,8 +11,10 @@ from sklearn.decomposition import PCA
 
 from imgcls_jax import config as c
 from imgcls_jax.cli import report
+from imgcls_jax.data.dataset import load
 from imgcls_jax.errors import UserError
 from imgcls_jax.report.html import data, svg, training
+from imgcls_jax.report.html.material import Material
 from imgcls_jax.report.html.pictures import Album
 from imgcls_jax.report.record import RunRecord
 
@@ -73,12 +75,39 @@ def test_recoveries_are_read_from_the_newest_checkpoint(tiny_config, tmp_path, m
         run = None
 
         def newest_sound(self, read, tell):
-            return {"recoveries": 2, "recovered_in": 4}
+            return {"recoveries": 2, "recovered_in": [1, 4]}
 
     monkeypatch.setattr(training.checkpoint, "of_run", lambda workdir: contextlib.nullcontext(Checkpoints()))
     run = RunRecord("tiny", tmp_path, tiny_config(recover=c.Recover(factor=0.5)), [], None)
-    sentence = "went back 2 times, the last time in epoch 5: not finite; learning rate × 0.25"
-    assert training.recoveries(run) == [(4.5, sentence)]
+    assert training.recoveries(run) == [
+        (1.5, "went back in epoch 2, which was not finite; learning rate × 0.5"),
+        (4.5, "went back in epoch 5, which was not finite; learning rate × 0.25"),
+    ]
+
+
+def test_pairs_that_are_nearly_the_same_are_shown(tiny_config, tmp_path):
+    """Copies of other files, as a re-encoded photograph is: one in two splits, one with another label."""
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (9, 6, 6, 3), np.uint8)
+    images = np.stack([np.asarray(Image.fromarray(one).resize((32, 32), Image.Resampling.BICUBIC)) for one in small])
+    near = np.clip(images.astype(int) + rng.integers(-1, 2, images.shape), 0, 255).astype(np.uint8)
+    arrays = {
+        "x_train": np.concatenate([images[:6], near[:1]]),
+        "y_train": np.array([0, 1, 2, 0, 1, 2, 1]),
+        "x_test": np.concatenate([images[6:], near[3:4]]),
+        "y_test": np.array([0, 1, 2, 0]),
+    }
+    settings = c.Data(c.Arrays(), c.Canvas(32, 32), (32, 32), mean=(0.5,) * 3, std=(0.5,) * 3)
+    material = Material(RunRecord("tiny", tmp_path, tiny_config(), [], None), None)
+    material.__dict__["dataset"] = load(settings, arrays=arrays)
+    found = data.duplicates(material, Album(10**6))
+    assert found["count"] == 0
+    first, second = found["near"]["pairs"]
+    assert (found["near"]["count"], found["near"]["across"]) == (2, 1)
+    assert first["across"] and not first["differ"]
+    assert [split for split, *_ in first["images"]] == ["train", "test"]
+    assert second["differ"] and not second["across"]
+    assert all(pair["pictures"][0] and pair["pictures"][1] for pair in (first, second))
 
 
 def test_the_page_is_a_page(tmp_path):

@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 import scipy.optimize
+from cleanlab.filter import find_label_issues
 from scipy.special import logsumexp
+from sklearn.linear_model import LogisticRegression
 
+from imgcls_jax.evaluation import suspects
+from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.tune.probe import heads
 
 
@@ -72,6 +76,33 @@ def test_the_path_is_that_of_separate_fits_and_the_strongest_of_equals_is_taken(
         assert choice.top1 == pytest.approx(np.mean(right), abs=0.012)  # one example may lie on a border
         assert choice.std == pytest.approx(np.std(right), abs=0.02)
     assert heads.best([heads.Choice(9, 0.5, 0), heads.Choice(3, 0.7, 0), heads.Choice(1, 0.7, 0)]).value == 3
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_wrong_labels_out_of_fold_are_those_of_scikit_learn_and_cleanlab(classes):
+    """The same folds, a fit of scikit-learn's for each, and cleanlab's candidates, most of them changed labels."""
+    features, truth = blobs(classes, count=240, width=8)
+    rng = np.random.default_rng(1)
+    changed = rng.choice(240, 12, replace=False)
+    labels = truth.copy()
+    labels[changed] = (truth[changed] + 1) % classes
+    parts, strength = heads.folds(labels, 4, seed=0), 0.03
+    logits = heads.held_out(features, labels, strength, classes, parts)
+    probabilities = np.empty((240, classes))
+    for train, test in parts:
+        mean = features[train].mean(0, dtype=np.float64)
+        scaled = (features - mean) / np.sqrt(((features[train] - mean) ** 2).mean())
+        # Of two classes, scikit-learn fits one vector in place of two opposite ones.
+        cost = (2 if classes == 2 else 1) / (strength * len(train))
+        theirs = LogisticRegression(C=cost, max_iter=1000, tol=1e-8).fit(scaled[train], labels[train])
+        probabilities[test] = theirs.predict_proba(scaled[test])
+    np.testing.assert_allclose(softmax(logits), probabilities, atol=2e-3)
+    names = tuple(map(str, range(240)))
+    made = Predictions(logits, labels.astype(np.int32), names, tuple("abcd"[:classes]), "train")
+    ours = {int(suspect.name) for suspect in suspects.wrong_labels(made)}
+    assert ours == set(find_label_issues(labels, probabilities, return_indices_ranked_by="self_confidence",
+                                         filter_by="confident_learning", n_jobs=1).tolist())  # fmt: skip
+    assert len(ours & set(changed.tolist())) > 0.6 * len(ours) and len(ours) > 6
 
 
 def test_folds_of_a_class_with_too_few_images_are_not_stratified():

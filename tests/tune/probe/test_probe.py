@@ -12,7 +12,9 @@ from imgcls_jax import config as c
 from imgcls_jax import weights
 from imgcls_jax.cli import predict as predict_command
 from imgcls_jax.cli import probe as command
+from imgcls_jax.cli import suspects as suspects_command
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import predictions as keep
 from imgcls_jax.inference import Classifier
 from imgcls_jax.models import network
 from imgcls_jax.report.write import report
@@ -37,7 +39,7 @@ def pretrained(tiny_config, tiny_arrays, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_folder_of_a_probe_is_that_of_a_run(pretrained, tiny_arrays, tmp_path, monkeypatch):
+def test_the_folder_of_a_probe_is_that_of_a_run(pretrained, tiny_arrays, tmp_path, monkeypatch, capsys):
     found = probe(pretrained, tmp_path / "probe", strengths=[1.0, 0.01, 0.0001], folds=3)
     assert found.num_features == 8
     assert found.strength == heads.best(found.strengths).value
@@ -59,6 +61,15 @@ def test_the_folder_of_a_probe_is_that_of_a_run(pretrained, tiny_arrays, tmp_pat
         assert evaluated[split] == pytest.approx(found.result[split], rel=1e-4, abs=1e-5)
     assert evaluated["test"]["top1"] > 0.8
     assert json.loads((tmp_path / "probe" / "result.json").read_text())["probe"]["strength"] == found.strength
+    kept = {split: keep.load(keep.path_of(tmp_path / "probe", split)) for split in ("train", "validation", "test")}
+    for split, made in classifier.evaluate_images()[1].items():
+        np.testing.assert_allclose(kept[split].logits, made.logits, rtol=1e-4, atol=1e-4)
+        assert kept[split].names == made.names
+    parts = heads.folds(tiny_arrays["y_train"], 3, pretrained.seed)
+    expected = heads.held_out(rows, tiny_arrays["y_train"], found.strength, 3, parts)
+    np.testing.assert_allclose(kept["train"].logits, expected, rtol=1e-4, atol=1e-4)
+    suspects_command.main(["--workdir", str(tmp_path / "probe")])
+    assert "top losses, train, out of fold: 50" in capsys.readouterr().out
     report([tmp_path / "probe"], tmp_path / "report")
     assert train(classifier.config, tmp_path / "probe")["test"] == evaluated["test"]  # nothing is left to train
 

@@ -1,0 +1,1 @@
+"""A page that classifies images in the browser, as a folder for any static host; `files/` holds them to read."""
