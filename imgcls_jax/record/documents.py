@@ -169,7 +169,7 @@ class CheckpointDocument(TypedDict):
     """How often the run has gone back from a loss that was not finite."""
     anchors: NotRequired[list[int]]
     """Steps of the checkpoints to which recovery may return, the newest first; they are kept."""
-    recovered_in: NotRequired[list[int]]
+    recovered_epochs: NotRequired[list[int]]
     """The epochs in which the run went back, counted from 0, in the order of time."""
     learning_rate_factor: float
     """Product of the callbacks' factors on the schedule's learning rate."""

@@ -25,7 +25,7 @@ class Progress:
     """The best epoch so far, counted from 0."""
     anchors: list[int] = dataclasses.field(default_factory=list)
     """Steps of the checkpoints to which `Config.recover` may return, the newest first."""
-    recovered_in: list[int] = dataclasses.field(default_factory=list)
+    recovered_epochs: list[int] = dataclasses.field(default_factory=list)
     """The epochs in which the run went back, counted from 0, in the order of time."""
     recoveries: int = 0
     """How often the run has gone back from a loss that was not finite."""
@@ -47,7 +47,7 @@ class Progress:
             # Stored, because that checkpoint is kept and no other: an older version broke ties in another way.
             best=next((i for i, record in enumerate(history) if record["step"] == saved["best"]), None),
             anchors=saved.get("anchors", [saved["epoch"] * steps_per_epoch + saved["step"]]),
-            recovered_in=saved.get("recovered_in", []),
+            recovered_epochs=saved.get("recovered_epochs", []),
             recoveries=saved["recoveries"],
             learning_rate_factor=saved["learning_rate_factor"],
             figures=saved["figures"],
@@ -63,7 +63,7 @@ class Progress:
             "history": strict.encode(self.history),
             "best": None if self.best is None else self.history[self.best]["step"],
             "anchors": self.anchors,
-            "recovered_in": self.recovered_in,
+            "recovered_epochs": self.recovered_epochs,
             "recoveries": self.recoveries,
             "learning_rate_factor": self.learning_rate_factor,
             "figures": strict.encode(self.figures),

@@ -355,7 +355,7 @@ class Run:
           NotFinite: training cannot go on from any of them, whatever the learning rate.
         """
         recoveries = self.progress.recoveries + 1
-        recovered_in = [*self.progress.recovered_in, self.progress.epoch]
+        recovered_epochs = [*self.progress.recovered_epochs, self.progress.epoch]
         self._in_flight.clear()
         self.checkpoints.wait()
         good = sound.newest(self.experiment, self.checkpoints, self.progress, self._compiled_epoch)
@@ -367,7 +367,7 @@ class Run:
         saved = resume_point(self.checkpoints, newest)
         self._restore(newest, saved)
         states.load(self.callbacks, self._initial | saved["callbacks"])
-        self.progress.recoveries, self.progress.recovered_in = recoveries, recovered_in
+        self.progress.recoveries, self.progress.recovered_epochs = recoveries, recovered_epochs
         self._apply_learning_rate_factor()
         for callback in self.callbacks:
             callback.on_rewind(self)

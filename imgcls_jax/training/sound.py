@@ -45,7 +45,7 @@ def newest(
       The checkpoint's step, -1 for the start, and the epoch for which the step is compiled then; None where there is
       none.
     """
-    again = progress.recovered_in[-1:] == [progress.epoch]
+    again = progress.recovered_epochs[-1:] == [progress.epoch]
     ways = [step for step in progress.anchors if not again or step % experiment.steps_per_epoch == 0]
     for step in [*ways, _START]:
         is_sound, compiled_epoch = _is_sound(experiment, checkpoints, step, compiled_epoch)

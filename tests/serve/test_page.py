@@ -100,7 +100,8 @@ def picture(tmp_path, name, **save):
 def test_it_works_by_itself(browser, hosted, serving, tmp_path):
     """One test for all, as the browser takes long: the model inside, the server's answers, and who is asked."""
     address, folder = hosted
-    browser.get_log("performance")
+    for kind in ("performance", "browser"):
+        browser.get_log(kind)  # of other tests' pages
     browser.get(f"{address}/index.html")
     wait(browser, "document.body.hasAttribute('data-ready')")
     _check_pixels(browser)

@@ -106,7 +106,7 @@ def recoveries(run: RunRecord) -> list[tuple[float, str]]:
     except UserError:  # the section on the network says so
         return []
     found = []
-    for number, epoch in enumerate((saved or {}).get("recovered_in", []), 1):
+    for number, epoch in enumerate((saved or {}).get("recovered_epochs", []), 1):
         factor = f"× {run.config.recover.factor**number:g}" if run.config.recover else "lowered"
         found.append((epoch + 0.5, f"went back in epoch {epoch + 1}, which was not finite; learning rate {factor}"))
     return found

@@ -268,6 +268,10 @@ def test_layouts_that_are_understood(tmp_path, picture, folders, expected):
         ("train test", "{root}/train holds 2 images but no class folders"),
         ("valid test other", "{root} has valid/ but no train/"),
         ("pets/{a,b}", "{root} has only one class folder, pets/: .* did you mean data.source.path = {root}/pets?"),
+        (
+            "out/pets/{a,b}",
+            "{root} has only one class folder, out/: .* did you mean data.source.path = {root}/out/pets?",
+        ),
         ("Train/{a,b} train/{a,b}", "{root} has both Train/ and train/: keep one of them"),
         ("train/{a,b} test", "{root}/test holds 2 images but no class folders: .*set data.source.labeled_test = False"),
     ],

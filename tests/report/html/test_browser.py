@@ -15,6 +15,9 @@ def test_clicks_keys_and_no_request(browser, written):
     def every(selector):
         return browser.find_elements(By.CSS_SELECTOR, selector)
 
+    for kind in ("performance", "browser"):
+        browser.get_log(kind)  # of other tests' pages
+    browser.set_window_size(1200, 900)
     browser.get(written.as_uri())
     data = json.loads(Document(written.read_text()).all("script")[0]["text"])
 

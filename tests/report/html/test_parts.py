@@ -75,7 +75,7 @@ def test_recoveries_are_read_from_the_newest_checkpoint(tiny_config, tmp_path, m
         run = None
 
         def newest_sound(self, read, tell):
-            return {"recoveries": 2, "recovered_in": [1, 4]}
+            return {"recoveries": 2, "recovered_epochs": [1, 4]}
 
     monkeypatch.setattr(training.checkpoint, "of_run", lambda workdir: contextlib.nullcontext(Checkpoints()))
     run = RunRecord("tiny", tmp_path, tiny_config(recover=c.Recover(factor=0.5)), [], None)
