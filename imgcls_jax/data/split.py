@@ -82,8 +82,11 @@ def fold(
       Indices kept and indices held out, both ascending. Every example is held out in one of the folds.
 
     Raises:
-      UserError: all examples of a class are in one fold.
+      UserError: there are more folds than examples or groups, or all examples of a class are in one fold.
     """
+    units, what = (len(labels), "images") if groups is None else (len(set(groups)), "groups")
+    if count > units:
+        raise UserError(f"{units} {what} cannot be divided into {count} folds: take {units} at most")
     if groups is None:
         parts = np.empty(len(labels), np.int64)
         begun = 0  # Where the last class ended, so that folds differ in size by one at most.

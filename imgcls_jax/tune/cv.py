@@ -54,7 +54,8 @@ def cross_validate(
       UserError: the data cannot be divided so, or not one fold could be trained.
     """
     tasks.need_classes(config.loss.task, "imgcls tune cv")
-    data.load(of_fold(config, 0, folds).data, arrays=arrays)  # what is wrong with them is said once, before any training
+    # What is wrong with the data is said once, before any training.
+    data.load(of_fold(config, 0, folds).data, arrays=arrays)
     outcomes = [
         repeats.train(of_fold(config, k, folds), workdir / f"fold{k}", arrays=arrays, command=command)
         for k in range(folds)

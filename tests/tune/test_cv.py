@@ -41,7 +41,7 @@ def test_folds_mean_and_interval(tiny_config, tiny_arrays, tmp_path, capsys):
 def test_data_that_cannot_be_divided_are_refused_before_any_training(tiny_config, tiny_arrays, tmp_path):
     with pytest.raises(UserError, match="has a validation split of its own"):
         cv.cross_validate(tiny_config(), tmp_path / "cv", folds=2, arrays=tiny_arrays)
-    arrays = {name: array for name, array in tiny_arrays.items() if not name.endswith("validation")}
-    with pytest.raises(UserError, match="1000"):
+    arrays = {name: array for name, array in tiny_arrays.items() if "validation" not in name}
+    with pytest.raises(UserError, match="72 images cannot be divided into 1000 folds: take 72 at most"):
         cv.cross_validate(tiny_config(), tmp_path / "cv", folds=1000, arrays=arrays)
     assert not (tmp_path / "cv").exists()
