@@ -117,7 +117,7 @@ def test_groups_of_a_table_and_of_paths(tmp_path, picture, settings):
     [
         ({"fold": (3, 3)}, r"data.fold = \(3, 3\): folds are counted from 0, so that the last of 3 is 2"),
         ({"fold": (0, 3), "validation_share": 0.1}, "but so does data.validation_share: keep one of them"),
-        ({"fold": (199, 200)}, "there is nothing to hold out for fold 199 of 200"),
+        ({"fold": (199, 200)}, "6 images cannot be divided into 200 folds: take 6 at most"),
     ],
 )
 def test_folds_that_make_no_sense(settings, tiny_arrays, changes, message):
