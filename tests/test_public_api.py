@@ -67,7 +67,12 @@ def folder(tmp_path_factory, tiny_config, tiny_arrays):
     return folder
 
 
-@pytest.mark.parametrize("name", sorted(examples()))
+SLOW = ("train",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(examples())]
+)
 def test_example(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr("imgcls_jax.training.loop.Console", functools.partial(Console, silent=True))

@@ -40,6 +40,7 @@ def augmented(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(made), np.asarray(labels)
 
 
+@pytest.mark.slow
 def test_each_channel_is_changed_as_a_gray_image():
     images = np.random.default_rng(0).integers(0, 256, (4, 16, 14, 5), np.uint8)
     together, labels = augmented(images)

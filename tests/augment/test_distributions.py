@@ -123,6 +123,7 @@ def test_auto_augment_runs_each_operation_by_its_probability():
     np.testing.assert_allclose(frequencies(steps.kind, 15)[1:], expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_aug_mix_mixture():
     draw = partial(auto_policies.draw_aug_mix, severity=3, width=3, depth=-1, alpha=1.0, size=SHAPE)
     mixture = jax.vmap(draw)(keys())

@@ -51,6 +51,7 @@ def test_resized_crop(image, photos, size):
     assert difference.max() < 1.1 and difference.mean() < 0.4  # Pillow rounds after each of two passes
 
 
+@pytest.mark.slow
 def test_resized_crop_of_a_padded_flipped_view_then_flipped_and_cropped(image, photos):
     """Nothing is computed between them, so each must act on what the others have left of the view."""
     chosen = jnp.asarray([True, False])

@@ -29,6 +29,7 @@ def test_every_kind_of_views_can_be_asked_for():
     assert ("center", *get_args(Views)) == flags.VIEWS
 
 
+@pytest.mark.slow
 def test_it_repeats_training_s_figures_unless_views_are_asked_for(run, capsys):
     workdir, result = run
     evaluated = {}

@@ -167,6 +167,7 @@ class Reordered(c.Source):
         return Splits.from_pairs("x", zip(images, labels.tolist(), strict=True), class_names=("green", "red", "blue"))
 
 
+@pytest.mark.slow
 def test_class_order_of_a_loaded_head(finished_run, tiny_config, tmp_path):
     run, _, _ = finished_run
 
@@ -211,6 +212,7 @@ def test_content_of_every_kind_of_image(tmp_path):
     assert pixels.content(array) != pixels.content(array.T)
 
 
+@pytest.mark.slow
 def test_training_says_what_is_found_and_changes_nothing(tiny_config, tiny_arrays, tmp_path, monkeypatch, capsys):
     few = {name: array[:34] if "train" in name else array for name, array in tiny_arrays.items()}
     first = train(tiny_config(), tmp_path / "a", arrays=few)

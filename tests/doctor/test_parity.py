@@ -26,6 +26,7 @@ def command(capsys, *arguments):
     return status, capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_same_networks_agree_in_every_layer(squeezenet, capsys, monkeypatch):
     monkeypatch.setattr(parity, "load", lambda *_: squeezenet)
     status, out = command(capsys, "--model", "squeezenet1_1", "--image-size", "32")

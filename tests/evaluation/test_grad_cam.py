@@ -63,6 +63,7 @@ def test_class_0_of_a_sigmoid_head_is_explained_by_the_negative_logit(tiny_confi
         np.testing.assert_allclose(found.maps[0], np.maximum((sign * a * z / 64).sum(-1), 0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_named_stage_is_taken_and_an_unknown_one_refused(tiny_config):
     layers = (c.Conv(5, 3, padding=1), c.Conv(5, 3, padding=1, pool=4))
     variables, graph, prepare = made(tiny_config(model=c.CNN(convs=layers, aggregate="flatten", head=c.Head())))

@@ -31,6 +31,7 @@ def exported(finished_run):
     return run
 
 
+@pytest.mark.slow
 def test_every_format_keeps_the_model(exported, capsys):
     """One fixture for all, as it trains."""
     classifier = Classifier.load(exported)

@@ -45,6 +45,7 @@ def digits(tmp_path_factory):
     return Classifier.load(folder / "run"), images[1000:1200]
 
 
+@pytest.mark.slow
 def test_blanking_the_hottest_fifth_costs_more_than_the_coldest(digits):
     """Blanked by hand, and classified anew, so that neither the map nor its drops are taken on trust."""
     classifier, images = digits

@@ -100,6 +100,7 @@ def test_imagenette_model():
     assert count(config, image_size=(160, 160)) == expected + 2 * (32 + 64 + 128 + 512)
 
 
+@pytest.mark.slow
 def test_forward_matches_torch_with_the_flatten_permuted():
     torch = pytest.importorskip("torch")
     config = CNN(

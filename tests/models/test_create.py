@@ -29,6 +29,7 @@ def resnet20(tmp_path_factory):
     return file, np.asarray(nnx.view(model, use_running_average=True, update_running=False)(IMAGES))
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_docstrings():
     assert doctest.testmod(create).attempted >= 6
     assert doctest.testmod(create).failed == 0
@@ -45,6 +46,7 @@ def test_every_published_file_is_of_a_known_architecture():
     assert {entry.model for entry in weights.published().values()} <= set(models.list_models())
 
 
+@pytest.mark.slow
 def test_weights_of_a_file_give_its_logits_and_its_number_of_classes(resnet20):
     file, logits = resnet20
     for given in (file, str(file)):
@@ -53,6 +55,7 @@ def test_weights_of_a_file_give_its_logits_and_its_number_of_classes(resnet20):
     assert preprocessing == weights.Preprocessing(None, 32, "none")
 
 
+@pytest.mark.slow
 def test_another_number_of_classes_starts_a_new_head(resnet20):
     file, _ = resnet20
     made = [models.create_model("cifar_resnet20", num_classes=3, weights=file, seed=seed)[0] for seed in (0, 0, 1)]
@@ -66,6 +69,7 @@ def test_another_number_of_classes_starts_a_new_head(resnet20):
     assert not np.array_equal(first, other)
 
 
+@pytest.mark.slow
 def test_modes_and_dtype():
     model, _ = models.create_model("cifar_resnet20", num_classes=4, dtype="bfloat16", channels=1)
     images = IMAGES[..., :1]

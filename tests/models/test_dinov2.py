@@ -14,6 +14,7 @@ from imgcls_jax.models.dinov2 import resize_grid
 GOLDEN = Path(__file__).parents[1] / "golden" / "dinov2.npz"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "height", "width"), [("plain", 3, 3), ("registers", 2, 5)])
 def test_every_block_matches_transformers(kind, height, width):
     golden = np.load(GOLDEN)
@@ -28,6 +29,7 @@ def test_every_block_matches_transformers(kind, height, width):
     np.testing.assert_allclose(maps["norm"][..., ::4], golden[f"{kind}_norm"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_head_sees_class_token_and_mean_of_patches():
     config = DINOv2("small", Head(), registers=True, features="cls_patch_mean")
     model = config.build(num_classes=5, channels=3, image_size=(28, 28), dtype=jnp.float32, rngs=nnx.Rngs(0))

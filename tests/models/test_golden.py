@@ -11,10 +11,11 @@ from model_reference import fill, images, our_run, sample
 from imgcls_jax.models import architectures
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "models.npz"
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnext50_32x4d", "squeezenet1_1")]
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
-@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnext50_32x4d", marks=pytest.mark.slow), "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["resnet18", *SLOW])
 def test_matches_golden_samples(name, mode):
     """Stages to float32's rounding. Gradients and statistics in training: the bound leaves room for a ReLU that flips
     on a rounding error, since the live test in float64 leaves none."""

@@ -93,14 +93,8 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        "option A",
-        pytest.param("option B", marks=[pytest.mark.slow, pytest.mark.deep]),
-        pytest.param("wide", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["option A", pytest.param("option B", marks=pytest.mark.deep), "wide"])
 def test_matches_torch(case):
     config, make_theirs = CASES[case]
     theirs = make_theirs().double()

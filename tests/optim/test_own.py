@@ -298,6 +298,7 @@ def test_a_resumed_run_is_bit_identical(own_config, tiny_arrays, tmp_path):
     assert resumed | timeless == whole | timeless
 
 
+@pytest.mark.slow
 def test_adapt_changes_the_next_epochs_rates(own_config, tiny_arrays, tmp_path):
     Scripted.VALUES[:] = [1.0, 3.0, 2.0, 4.0, 0.0]
     train(own_config(epochs=4), tmp_path, arrays=tiny_arrays)
@@ -331,6 +332,7 @@ def test_a_plateau_of_any_metric_lowers_the_rate(own_config, tiny_arrays, tmp_pa
     assert [record["learning_rate"] for record in records(tmp_path)] == pytest.approx([0.05, 0.05, 0.025, 0.025])
 
 
+@pytest.mark.slow
 def test_one_epoch_shortens_the_warmup_and_says_so(own_config, tiny_arrays, tmp_path, capsys):
     Scripted.VALUES[:] = [0.0] * 2
     train(own_config(epochs=1), tmp_path, arrays=tiny_arrays)

@@ -44,6 +44,7 @@ def predictions() -> Predictions:
     return Predictions(logits, labels, names, ("ant", "bee", "cat", "dog", "output 4"), "validation")
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_pictures_and_trains_alike_without_them(tiny_config, tiny_arrays, tmp_path, capsys):
     logging = c.Logging(tensorboard=False)
     drawn = train(tiny_config(epochs=1, logging=logging), tmp_path / "drawn", arrays=tiny_arrays)

@@ -88,6 +88,7 @@ def test_training_is_torchs(bn_group, groups, build):
     np.testing.assert_allclose(statistics["var"], var.mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_by_itself_a_device_sums_nothing_but_gradients_statistics_and_metrics(build):
     """All of which are one sum at the step's end."""
     without = collectives(build(model=network("none")))

@@ -121,6 +121,7 @@ def test_norms_of_a_step_by_hand(feed, looped, tiny_config, tiny_arrays, tmp_pat
         assert record["update_ratio"] == pytest.approx(ratio, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_step_records_go_to_tensorboard(tiny_config, tiny_arrays, tmp_path):
     from test_loggers import events
 

@@ -75,6 +75,7 @@ def test_every_event_in_order(tiny_config, tiny_arrays, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looped", [False, True])
 @pytest.mark.parametrize("feed", ["resident", "streamed"])
 def test_steps_of_a_cadence(feed, looped, tiny_config, tiny_arrays, tmp_path, monkeypatch):
@@ -91,6 +92,7 @@ def test_steps_of_a_cadence(feed, looped, tiny_config, tiny_arrays, tmp_path, mo
     assert [step for event, step in events.seen if event == "step"] == [3, 6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["step", "metrics"])
 def test_a_stop_inside_an_epoch_is_evaluated_and_final(event, tiny_config, tiny_arrays, tmp_path):
     def stop(run):
@@ -108,6 +110,7 @@ def test_a_stop_inside_an_epoch_is_evaluated_and_final(event, tiny_config, tiny_
     assert again == result
 
 
+@pytest.mark.slow
 def test_a_stop_at_the_end_of_an_epoch(tiny_config, tiny_arrays, tmp_path):
     class StopWhenGood(ic.Callback):
         def on_epoch(self, run, record):

@@ -50,6 +50,7 @@ def figures(workdir):
     return result["test"], [(epoch["train"], epoch["validation"]) for epoch in result["history"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [corrupt, shutil.rmtree, lambda folder: shutil.rmtree(folder / "state")])
 def test_the_run_ends_with_the_same_bits(damage, trained, tiny_config, tiny_arrays, tmp_path):
     workdir = shutil.copytree(trained, tmp_path / "run")
@@ -75,6 +76,7 @@ def test_nothing_is_begun_anew_over_damage(trained, tiny_config, tiny_arrays, tm
     assert (workdir / "result.json").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_best_checkpoint_is_replaced_by_the_last(trained, tiny_config, tiny_arrays, tmp_path):
     workdir = tmp_path / "run"
     # Parameters that stay as they are: what changes are BatchNorm's statistics.
@@ -89,6 +91,7 @@ def test_a_damaged_best_checkpoint_is_replaced_by_the_last(trained, tiny_config,
     assert np.isfinite(again["test"]["loss"])
 
 
+@pytest.mark.slow
 def test_a_range_test_starts_from_the_one_before(trained, tiny_config, tiny_arrays, tmp_path):
     losses, said = {}, []
     for name, damage in {"damaged": corrupt, "removed": shutil.rmtree}.items():

@@ -69,6 +69,7 @@ def test_the_start_tells_what_sampling_and_views_do(tiny_config, unbalanced):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "loss", "sigmoid"),
     [

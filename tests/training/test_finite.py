@@ -179,6 +179,7 @@ class Undefined(c.Metric):
         return math.nan
 
 
+@pytest.mark.slow
 def test_json_is_strict(tiny_config, tiny_arrays, tmp_path):
     config = tiny_config(metrics=(Undefined(),), best=c.Best("undefined"))
     result = run(config, tmp_path, tiny_arrays)

@@ -82,6 +82,7 @@ def test_a_gradient(tiny_config, tiny_arrays, tmp_path):
     assert all(image["loss"] == 0 for image in document["images"])
 
 
+@pytest.mark.slow
 def test_a_learning_rate_too_high(tiny_config, tiny_arrays, tmp_path):
     optim = c.Optim(c.SGD(), c.Schedule(peak=1e30, shape=c.Constant()))
     message, _, document = fly(tiny_config(optim=optim), tiny_arrays, tmp_path / "run")

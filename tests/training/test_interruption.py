@@ -163,6 +163,7 @@ def test_several_processes_save_after_the_same_step(config, tiny_arrays, tmp_pat
     assert (tmp_path / "checkpoints" / "6").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence(config, tiny_arrays, tmp_path, monkeypatch, capfd):
     """While a checkpoint is written in the background; the one before it is whole, and the run goes on from it."""
     manager = checkpoint.ocp.CheckpointManager

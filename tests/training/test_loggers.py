@@ -99,6 +99,7 @@ def test_tensorboard_events(tiny_config, tiny_arrays, tmp_path):
         assert written["train/loss", record["epoch"]] == pytest.approx(record["train"]["loss"])
 
 
+@pytest.mark.slow
 def test_pictures_and_final_figures_in_tensorboard(logged_run, tmp_path):
     result = logged_run(tensorboard=True)
     drawn = pictures(tmp_path / "run" / "tensorboard")
@@ -183,6 +184,7 @@ def test_wandb_missing_is_said_before_data_are_read(tiny_config, tmp_path, monke
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_disabled_wandb_is_no_hindrance(tiny_config, tiny_arrays, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     monkeypatch.setenv("WANDB_MODE", "disabled")

@@ -67,7 +67,7 @@ def test_in_an_event_loop_as_notebooks_have_one(tiny_config, tiny_arrays, tmp_pa
     assert np.mean(right) == pytest.approx(result["test"]["top1"])
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("feed", ["resident", "streamed"])
 def test_evaluation_equals_a_count_by_hand(devices, feed, tiny_config, tiny_arrays, tmp_path):
     """27 test images in batches of 16: every one counts exactly once, on any number of devices."""
@@ -190,6 +190,7 @@ def test_recovery_ends_after_so_many_times(tiny_config, tiny_arrays, tmp_path):
         train(config, tmp_path, arrays=tiny_arrays)
 
 
+@pytest.mark.slow
 def test_early_stopping(tiny_config, tiny_arrays, tmp_path):
     schedule = c.Schedule(peak=1e-12, shape=c.Constant())  # nothing is learnt, so the first epoch stays the best
     config = tiny_config(
@@ -202,6 +203,7 @@ def test_early_stopping(tiny_config, tiny_arrays, tmp_path):
     assert result["epochs"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_learns_too(precision, tiny_config, tiny_arrays, tmp_path):
     result = train(tiny_config(epochs=8, precision=precision), tmp_path, arrays=tiny_arrays)

@@ -62,6 +62,7 @@ def test_frozen_parameters_cost_nothing_and_stay(tiny_config, tiny_arrays):
     assert moments == 2 * trained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("update", [True, False])
 @pytest.mark.parametrize("normalize_by", ["batch", "running"])
 def test_the_switches_of_batch_norm(normalize_by, update, tiny_config, tiny_arrays):

@@ -35,6 +35,7 @@ def fingerprints(folder):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_steps_are_trainings_own(tiny_config, tiny_arrays):
     """At a constant rate the losses are those of a training, past an epoch's end too; the start stays as it was."""
     config = tiny_config()
@@ -55,6 +56,7 @@ def test_the_steps_are_trainings_own(tiny_config, tiny_arrays):
     assert not trace.diverged
 
 
+@pytest.mark.slow
 def test_rates_smoothing_and_divergence(tiny_config, tiny_arrays):
     trace = lr.find(tiny_config(), arrays=tiny_arrays, lowest=1e-4, highest=1e6, steps=60)
     assert trace.diverged

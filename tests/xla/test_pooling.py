@@ -51,9 +51,11 @@ def test_value_and_gradient(height, width, window, stride, padding):
 @pytest.mark.parametrize("platform", WAYS)
 @pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 2, 1)])
 def test_every_platform_computes_the_same(platform, window, stride, padding):
+    x = np.maximum(np.random.default_rng(0).normal(size=(2, 13, 12, 2)), 0).astype(np.float32)
+
     def both(way):
-        x = np.maximum(np.random.default_rng(0).normal(size=(2, 13, 12, 2)), 0).astype(np.float32)
-        return jax.jit(jax.value_and_grad(lambda x: (way(x, window, stride, ((padding, padding),) * 2) ** 2).sum()))(x)
+        value, pullback = jax.vjp(lambda x: way(x, window, stride, ((padding, padding),) * 2), x)
+        return value, pullback(2 * value)
 
     jax.tree.map(np.testing.assert_array_equal, both(WAYS[platform]), both(max_pool))
 

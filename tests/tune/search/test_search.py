@@ -42,6 +42,7 @@ def peak(config: c.Config) -> float:
     return config.optim.schedule.peak
 
 
+@pytest.mark.slow
 def test_the_best_values_are_found_and_written(run, invented, tiny_config, tmp_path):
     invented(lambda config, _: 1 - abs(np.log10(peak(config)) + 2) / 4 - 0.1 * (config.batch_size == 8))
     outcome, _ = run([f"{PEAK}=log(1e-4,1)", "batch_size=choice(8,16)"], trials=40)
