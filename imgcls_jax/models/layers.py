@@ -139,10 +139,25 @@ class BatchNorm(nnx.Module):
         if batch_groups is not None:
             self.batch_groups = batch_groups
 
-    def __call__(self, x: Float[Array, "*batch c"], *, relu: bool = False) -> Float[Array, "*batch c"]:
-        """Normalize, and with `relu` take the positive part, which costs less here than in a call of its own."""
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        return self._in_groups(x, self._normalize)
+
+    def rectified(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
+        """Normalize and take the positive part: in one, where a GPU trains, which moves fewer bytes; else one after the
+        other, so that who watches the calls of layers sees this one."""
+        training = self.update_running and not self.use_running_average
+        if training and target.current().is_gpu and x.dtype != jnp.float64:
+            return self._in_groups(x, self._normalize_and_rectify)
+        return jax.nn.relu(self(x))
+
+    def _in_groups(
+        self,
+        x: Float[Array, "*batch c"],
+        normalize: Callable[[Float[Array, "*batch c"], tuple[int, ...]], Float[Array, "*batch c"]],
+    ) -> Float[Array, "*batch c"]:
+        """Call `normalize` with the axes of its sums: all but the channels', and the groups' where there are any."""
         if self.batch_groups == 1:
-            return self._normalize(x, tuple(range(x.ndim - 1)), relu)
+            return normalize(x, tuple(range(x.ndim - 1)))
         if x.shape[0] % self.batch_groups:
             raise UserError(
                 f"BatchNorm cannot share an input of {x.shape[0]} rows equally among {self.batch_groups} groups: "
@@ -150,23 +165,17 @@ class BatchNorm(nnx.Module):
             )
         # Split where the devices split the batch: the sums within a group of one device need no other one.
         grouped = x.reshape(self.batch_groups, -1, *x.shape[1:])
-        return self._normalize(grouped, tuple(range(1, x.ndim)), relu).reshape(x.shape)
+        return normalize(grouped, tuple(range(1, x.ndim))).reshape(x.shape)
 
-    def _normalize(self, x: Float[Array, "*batch c"], axes: tuple[int, ...], relu: bool) -> Float[Array, "*batch c"]:
-        """Normalize by the statistics over these axes: all but the channels', and the groups' where there are any."""
-        count, grouped = math.prod(x.shape[axis] for axis in axes), self.batch_groups > 1
-        if not self.use_running_average and count == 1:
-            raise UserError(
-                "BatchNorm has one value of each channel here (a batch of one image, whose map is 1×1): normalized by "
-                "themselves all of them are 0, and nothing is learned: raise batch_size, lower optim.accumulate, or "
-                f"use no BatchNorm there{', or leave bn_group out' if grouped else ''}"
-            )
-        training = self.update_running and not self.use_running_average
-        if relu and training and target.current().is_gpu and x.dtype != jnp.float64:
-            scale = None if self.scale is None else self.scale[...]
-            y, mean, var = norm.norm_relu(x, (scale, self.bias[...]), axes, grouped, self.epsilon)
-            self._update(mean, var, count)
-            return y
+    def _normalize_and_rectify(self, x: Float[Array, "*batch c"], axes: tuple[int, ...]) -> Float[Array, "*batch c"]:
+        count, grouped = self._count(x, axes), self.batch_groups > 1
+        scale = None if self.scale is None else self.scale[...]
+        y, mean, var = norm.norm_relu(x, (scale, self.bias[...]), axes, grouped, self.epsilon)
+        self._update(mean, var, count)
+        return y
+
+    def _normalize(self, x: Float[Array, "*batch c"], axes: tuple[int, ...]) -> Float[Array, "*batch c"]:
+        count, grouped = self._count(x, axes), self.batch_groups > 1
         x32 = x.astype(at_least_float32(x.dtype))
         mean, var = self.mean[...], self.var[...]
         if self.update_running or not self.use_running_average:
@@ -180,8 +189,18 @@ class BatchNorm(nnx.Module):
         factor = lax.rsqrt(var + self.epsilon)
         if self.scale is not None:
             factor = factor * self.scale[...]
-        y = ((x32 - mean) * factor + self.bias[...]).astype(x.dtype)
-        return jax.nn.relu(y) if relu else y
+        return ((x32 - mean) * factor + self.bias[...]).astype(x.dtype)
+
+    def _count(self, x: Float[Array, "*batch c"], axes: tuple[int, ...]) -> int:
+        """How many values of a channel are normalized together."""
+        count = math.prod(x.shape[axis] for axis in axes)
+        if not self.use_running_average and count == 1:
+            raise UserError(
+                "BatchNorm has one value of each channel here (a batch of one image, whose map is 1×1): normalized by "
+                "themselves all of them are 0, and nothing is learned: raise batch_size, lower optim.accumulate, or "
+                f"use no BatchNorm there{', or leave bn_group out' if self.batch_groups > 1 else ''}"
+            )
+        return count
 
     def _update(self, mean: Float[Array, "*groups c"], biased_var: Float[Array, "*groups c"], count: int) -> None:
         unbiased = biased_var * (count / max(count - 1, 1))

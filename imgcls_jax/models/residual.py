@@ -56,5 +56,5 @@ class BasicBranch(nnx.Module):
 
     def branch(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         """Compute what is added to the shortcut."""
-        x = self.bn1(self.conv1(x), relu=True)
+        x = self.bn1.rectified(self.conv1(x))
         return self.bn2(self.conv2(x))

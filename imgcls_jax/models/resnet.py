@@ -167,8 +167,8 @@ class Bottleneck(Block):
         self.drop_path = DropPath(drop)
 
     def branch(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
-        x = self.bn1(self.conv1(x), relu=True)
-        x = self.bn2(self.conv2(x), relu=True)
+        x = self.bn1.rectified(self.conv1(x))
+        x = self.bn2.rectified(self.conv2(x))
         return self.bn3(self.conv3(x))
 
 
