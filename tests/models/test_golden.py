@@ -11,7 +11,10 @@ from model_reference import fill, images, our_run, sample
 from imgcls_jax.models import architectures
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "models.npz"
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnext50_32x4d", "squeezenet1_1")]
+SLOW = [
+    pytest.param("squeezenet1_1", marks=pytest.mark.slow),
+    pytest.param("resnext50_32x4d", marks=[pytest.mark.slow, pytest.mark.deep]),
+]
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])

@@ -44,10 +44,10 @@ AVERAGES = {"none": {}, "ema": {"ema": c.EMA(0.9)}, "swa": {"swa": c.SWA(from_ep
     ("average", "feed", "looped"),
     [
         pytest.param("none", "resident", False, marks=pytest.mark.deep),
-        ("ema", "streamed", False),
+        pytest.param("ema", "streamed", False, marks=pytest.mark.deep),
         pytest.param("swa", "resident", False, marks=pytest.mark.deep),
         ("ema", "streamed", True),
-        ("swa", "resident", True),
+        pytest.param("swa", "resident", True, marks=pytest.mark.deep),
     ],
     indirect=["looped"],
 )
@@ -91,7 +91,13 @@ def test_diagnostics_change_no_bit(precision, extra, tiny_config, tiny_arrays, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("feed", "looped"), [("resident", False), ("resident", True), ("streamed", True)], indirect=["looped"]
+    ("feed", "looped"),
+    [
+        ("resident", False),
+        pytest.param("resident", True, marks=pytest.mark.deep),
+        pytest.param("streamed", True, marks=pytest.mark.deep),
+    ],
+    indirect=["looped"],
 )
 def test_norms_of_a_step_by_hand(feed, looped, tiny_config, tiny_arrays, tmp_path):
     """With plain gradient descent, the update is the learning rate times the gradient."""

@@ -58,7 +58,7 @@ def test_no_size_to_try():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("feed", ["resident", "streamed"])
+@pytest.mark.parametrize("feed", ["resident", pytest.param("streamed", marks=pytest.mark.deep)])
 def test_every_size_that_fits_is_measured(feed, tiny_config, tiny_arrays):
     config = tiny_config(data=dataclasses.replace(tiny_config().data, feed=feed))
     seen, alive = [], []
