@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -191,8 +192,8 @@ class BatchNorm(nnx.Module):
             factor = factor * self.scale[...]
         return ((x32 - mean) * factor + self.bias[...]).astype(x.dtype)
 
-    def _count(self, x: Float[Array, "*batch c"], axes: tuple[int, ...]) -> int:
-        """How many values of a channel are normalized together."""
+    def _count(self, x: Float[Array, "*batch c"], axes: tuple[int, ...]) -> Any:
+        """How many values of a channel are normalized together: an int, or an expression of a symbolic batch."""
         count = math.prod(x.shape[axis] for axis in axes)
         if not self.use_running_average and count == 1:
             raise UserError(
