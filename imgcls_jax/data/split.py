@@ -2,8 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped, UInt64
@@ -14,8 +15,10 @@ from imgcls_jax.data.order import split_order
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 
+_T = TypeVar("_T")
 _PART = 2**12
-# Names in split.npz besides those of the splits.
+_FILE = "split.npz"
+# Names in it besides those of the splits.
 _HASH, _TRAINED = "hash", "trained_content"
 
 
@@ -158,7 +161,7 @@ def record(
     Raises:
       UserError: the file is there with another hash: the data are not those that the run began with.
     """
-    path, notes = workdir / "split.npz", []
+    path, notes = workdir / _FILE, []
     if path.exists():
         before = _saved_hash(path)
         if before == hash_:
@@ -174,21 +177,14 @@ def record(
 
 def trained_on(workdir: Path) -> UInt64[np.ndarray, " k"] | None:
     """Return the hash of the content of each image that a run was trained on; None where its split.npz lacks them."""
-    try:
-        with open(workdir / "split.npz", "rb") as file, np.load(file, allow_pickle=False) as saved:
-            found = saved[_TRAINED]
-    except Exception:  # the zip format and numpy's have many errors
-        return None
-    return found if found.dtype == np.uint64 and found.ndim == 1 else None
+    found = _saved(workdir / _FILE, lambda saved: saved[_TRAINED])
+    return found if found is not None and found.dtype == np.uint64 and found.ndim == 1 else None
 
 
 def sizes(workdir: Path) -> dict[str, int]:
     """Return the number of images of each split of a run; of none where its split.npz is damaged or gone."""
-    try:
-        with open(workdir / "split.npz", "rb") as file, np.load(file, allow_pickle=False) as saved:
-            return {name: len(saved[name]) for name in saved.files if name not in (_HASH, _TRAINED)}
-    except Exception:
-        return {}
+    others = (_HASH, _TRAINED)
+    return _saved(workdir / _FILE, lambda saved: {n: len(saved[n]) for n in saved.files if n not in others}) or {}
 
 
 def changed(workdir: Path, before: str, now: str) -> str:
@@ -201,9 +197,14 @@ def changed(workdir: Path, before: str, now: str) -> str:
 
 def _saved_hash(path: Path) -> str | None:
     """The hash in a split.npz; None where it is damaged."""
+    found = _saved(path, lambda saved: str(saved[_HASH]))
+    return found if re.fullmatch("[0-9a-f]{12}", found or "") else None
+
+
+def _saved(path: Path, read: Callable[[Any], _T]) -> _T | None:
+    """What `read` makes of an open split.npz; None where it is damaged or gone."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-            found = str(saved[_HASH])
+            return read(saved)
     except Exception:  # the zip format and numpy's have many errors
         return None
-    return found if re.fullmatch("[0-9a-f]{12}", found) else None

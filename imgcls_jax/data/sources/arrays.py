@@ -80,14 +80,12 @@ class Arrays(Source):
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"there is no file {path}")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path} is not an .npz file of plain arrays: np.savez(x_train=…, y_train=…) writes one")
     try:
-        if not zipfile.is_zipfile(path):
-            raise UserError(f"{path} is not an .npz file of plain arrays: np.savez(x_train=…, y_train=…) writes one")
         with np.load(path, allow_pickle=False) as file:
             # What is none of the keys is not used, and need not be read.
             return {key: file[key] if key in KEYS else np.empty(0) for key in file.files}
-    except UserError:
-        raise
     except Exception as error:  # A damaged or foreign file raises ValueError, BadZipFile, EOFError, AttributeError …
         raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from error
 
