@@ -83,8 +83,7 @@ def _predictions(workdir: Path) -> "tuple[Predictions, ...]":
 
     if not flags.is_folder(workdir):
         flags.saved_config(workdir)  # names a run whose name is near
-    paths = [keep.path_of(workdir, split) for split in ("train", "validation", "test")]
-    found = tuple(keep.load(path) for path in paths if path.exists())
+    found = tuple(keep.load(path) for path in keep.kept(workdir))
     if not found:
         raise UserError(f"{workdir} has no predictions: `imgcls evaluate --workdir {workdir}` keeps them")
     return found

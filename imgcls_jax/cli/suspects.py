@@ -50,8 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from imgcls_jax.evaluation import predictions as keep
     from imgcls_jax.evaluation import suspects
 
-    paths = [keep.path_of(options.workdir, split) for split in ("train", "validation", "test")]
-    kept = [keep.load(path) for path in paths if path.exists()]
+    kept = [keep.load(path) for path in keep.kept(options.workdir)]
     if not kept:
         way = "logging.predictions=True" if folds else f"`imgcls evaluate --workdir {options.workdir}`"
         raise UserError(f"{options.workdir} has no predictions: {way} keeps them")

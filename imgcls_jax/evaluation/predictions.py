@@ -27,6 +27,8 @@ from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 from imgcls_jax.evaluation import tasks
 
+SPLITS = ("train", "validation", "test")
+"""Of which there may be predictions; of the first, out of fold."""
 _FIELDS = ("logits", "labels", "names", "class_names", "split", "views")
 
 
@@ -130,6 +132,11 @@ def log_softmax(logits: Float64[np.ndarray, "n classes"]) -> Float64[np.ndarray,
 def path_of(workdir: Path, split: str) -> Path:
     """Return where the predictions of a split are kept."""
     return workdir / f"predictions_{split}.npz"
+
+
+def kept(workdir: Path) -> list[Path]:
+    """Return the files of predictions that there are in a work directory."""
+    return [path for split in SPLITS if (path := path_of(workdir, split)).exists()]
 
 
 def save(predictions: Predictions, path: Path) -> None:

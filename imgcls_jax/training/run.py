@@ -393,9 +393,8 @@ class Run:
 
     def _forget_answers(self) -> None:
         """Remove what was computed from the best epoch so far, which would be taken for a later one's."""
-        kept = [predictions.path_of(self.workdir, split) for split in ("train", "validation", "test")]
         fitted = [self.workdir / name for name in (thresholds.FILE, calibration.FILE, calibration.PICTURE)]
-        if gone := [path for path in (*kept, *fitted) if path.exists()]:
+        if gone := [*predictions.kept(self.workdir), *(path for path in fitted if path.exists())]:
             for path in gone:
                 path.unlink()
             self.tell(f"removed, as they are of the run so far: {', '.join(path.name for path in gone)}")
