@@ -69,7 +69,11 @@ def of_split(
 
 
 def of_experiment(
-    experiment: Experiment, variables: tuple[Tree, Tree], splits: Iterable[Split], on_progress: Progress
+    experiment: Experiment,
+    variables: tuple[Tree, Tree],
+    splits: Iterable[Split],
+    weights: str,
+    on_progress: Progress,
 ) -> dict[str, Float32[np.ndarray, "n features"]]:
     """Return the features of splits by their names; see `of_split`.
 
@@ -77,12 +81,12 @@ def of_experiment(
       experiment: the network and its preprocessing.
       variables: (all parameters, statistics).
       splits: of the experiment's data, on canvases as evaluation sees them.
+      weights: `digest_below_head` of the variables.
       on_progress: called as on_progress(label, done, total).
     """
     config, names = experiment.config, experiment.dataset.class_names
     params, stats = (_flat(tree) for tree in variables)
     classifier = Classifier(TrainedModel(config, names, params, stats, experiment.card()))
-    weights = digest_below_head(config.model, variables)
     return {split.name: of_split(classifier, split, weights=weights, on_progress=on_progress) for split in splits}
 
 

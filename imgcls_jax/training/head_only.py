@@ -59,10 +59,10 @@ def prepare(experiment: Experiment, on_progress: features.Progress) -> None:
     images = sum(map(len, splits))
     if kind is None or images * kind.shape[1] * 4 > config.data.cache_gib * 2**30:
         return
-    found = features.of_experiment(experiment, variables, splits, on_progress)
+    weights = features.digest_below_head(config.model, variables)
+    found = features.of_experiment(experiment, variables, splits, weights, on_progress)
     experiment.start_at_the_head(
-        {split.name: FeatureSplit(split, found[split.name].astype(kind.dtype)) for split in splits},
-        features.digest_below_head(config.model, variables),
+        {split.name: FeatureSplit(split, found[split.name].astype(kind.dtype)) for split in splits}, weights
     )
     experiment.notes.append(
         f"only the head trains: the {kind.shape[1]:,} features of the {images:,} training and validation images are "

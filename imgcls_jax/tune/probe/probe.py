@@ -154,8 +154,8 @@ def probe(
         train, labels = found["train"], dataset.train.labels
         parts = heads.folds(labels, folds, config.seed)
         path = heads.path(train, labels, strengths, parts, on_progress)
-        strength, outputs = heads.best(path).value, head["kernel"].shape[1]
-        linear = heads.linear(train, labels, strength, outputs)
+        strength, num_classes = heads.best(path).value, head["kernel"].shape[1]
+        linear = heads.linear(train, labels, strength, num_classes)
         votes = heads.nearest(train, labels, neighbors, parts)
         voting = heads.neighbors(train, labels, int(heads.best(votes).value))
         rest = {split.name: split for split in dataset.splits[1:]}
@@ -178,9 +178,9 @@ def probe(
         )
         write_json(workdir / "result.json", probed.document)
         # The head has seen the labels of the training images; those of the other folds have not.
-        logits["train"] = heads.held_out(train, labels, strength, outputs, parts)
+        logits["train"] = heads.held_out(train, labels, strength, num_classes, parts)
         for split in dataset.splits:
-            names = predictions.named(tuple(dataset.class_names), outputs)
+            names = predictions.named(tuple(dataset.class_names), num_classes)
             made = predictions.Predictions(
                 logits[split.name].astype(np.float32), split.labels, tuple(split.ids), names, split.name
             )
@@ -206,7 +206,8 @@ def _features(
 ) -> dict[str, np.ndarray]:
     """Compute the features of every split."""
     variables = join(state.params, state.frozen), state.stats
-    found = features.of_experiment(experiment, variables, experiment.dataset.splits, on_progress)
+    weights = features.digest_below_head(experiment.config.model, variables)
+    found = features.of_experiment(experiment, variables, experiment.dataset.splits, weights, on_progress)
     width, takes = found["train"].shape[1], head["kernel"].shape[0]
     if width != takes:
         raise UserError(f"the network has {width} features, but its head takes {takes} inputs: it cannot be probed")
