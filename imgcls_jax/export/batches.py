@@ -1,12 +1,27 @@
-"""Run exported functions that are compiled anew for every size of a batch. Needs numpy alone."""
+"""Run exported programs, of which some are compiled anew for every size of a batch. Needs what their format needs."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from imgcls_jax.export import standalone
+
 Function = Callable[[UInt8[np.ndarray, "n H W c"]], Sequence[np.ndarray]]
 """From canvases to (probabilities, logits)."""
+SUFFIXES = (".onnx", ".stablehlo")
+"""File endings of programs."""
+
+
+def load(path: Path) -> Function:
+    """Return what an exported program computes, of any number of canvases with few compilations.
+
+    Raises:
+      standalone.Unusable: it is no such file, or what runs it is not installed.
+    """
+    function = standalone.load(path)
+    return in_powers_of_two(function) if path.suffix == ".stablehlo" else function
 
 
 def in_powers_of_two(function: Function) -> Function:

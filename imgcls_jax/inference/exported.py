@@ -9,7 +9,7 @@ import numpy as np
 from imgcls_jax import weights
 from imgcls_jax.config import io
 from imgcls_jax.errors import UserError
-from imgcls_jax.export import standalone
+from imgcls_jax.export import batches, standalone
 from imgcls_jax.export.hub import folder
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.models import network
@@ -30,7 +30,7 @@ def is_exported(path: str | Path) -> bool:
 
 def is_program(path: str | Path) -> bool:
     """Tell whether a file's name is one of an exported program, which holds no weights by name."""
-    return Path(path).suffix in (".onnx", ".stablehlo") and not Path(path).is_dir()
+    return Path(path).suffix in batches.SUFFIXES and not Path(path).is_dir()
 
 
 def read(path: str | Path, *, foreign: bool = False) -> TrainedModel:

@@ -43,11 +43,10 @@ class ExportedClassifier(Classifier):
         """
         try:
             about = standalone.document(path)
-            function = standalone.load(path)
+            self._function = batches.load(Path(path))
         except standalone.Unusable as error:
             raise UserError(str(error)) from None
         self._path, self._temperature = Path(path), float(about["temperature"])
-        self._function = function if self._path.suffix == ".onnx" else batches.in_powers_of_two(function)
         card = about["model_card"]
         config = config or io.from_document(card["config"], str(path))
         self._trained = TrainedModel(config, tuple(card["class_names"]), {}, {}, card)

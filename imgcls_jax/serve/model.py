@@ -50,16 +50,14 @@ class Served:
         Raises:
           UserError: it is no such file, was changed, or computes something else here.
         """
-        if path.suffix not in (".onnx", ".stablehlo"):
+        if path.suffix not in batches.SUFFIXES:
             raise UserError(
                 f"{path}: only .onnx and .stablehlo files are served: write one with `imgcls export RUN --to onnx`, "
                 "where RUN is the folder of a run"
             )
         try:
             about = standalone.document(path)
-            function = standalone.load(path)
-            if path.suffix == ".stablehlo":
-                function = batches.in_powers_of_two(function)
+            function = batches.load(path)
             _, faults = standalone.compare(about, function)
         except standalone.Unusable as error:
             raise UserError(str(error)) from None
