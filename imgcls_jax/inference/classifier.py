@@ -411,7 +411,7 @@ class Classifier:
             kinds = dict.fromkeys(kinds, _kind(views))
         config = self._on(data)
         measured = functools.partial(self._measure, config)
-        return measure.splits(config, self.class_names, self.card, kinds, measured, arrays, self._trained.trained_on)
+        return measure.splits(config, self._trained, kinds, measured, arrays)
 
     def _measure(
         self, config: c.Config, dataset: Dataset, split: Split, loss: losses.Loss, views: Views | None
