@@ -10,7 +10,9 @@ The report leaves open, and this file chooses: SGD's rate of 0.01 for `:baseline
 first kernel of 5×5, Adam at 1e-3 on a cosine over 40 epochs, rotations of up to 15° and scales of 0.8 to 1.2.
 
 The folder at `data.source.path` has train_images/CLASS, val_images/CLASS and test_images/mistery_category, the last
-without labels. (ImageNet-Sketch: https://github.com/HaohanWang/ImageNet-Sketch, MIT licence.)
+without labels. The whole set of 1,000 classes is tfds's `imagenet_sketch`, which is downloaded where
+`data.source` is, say, `c.TFDS("imagenet_sketch", train="test[:80%]", validation=None, test="test[80%:]")`.
+(ImageNet-Sketch: https://github.com/HaohanWang/ImageNet-Sketch, MIT licence.)
 
 Not run here: it needs the images.
 """

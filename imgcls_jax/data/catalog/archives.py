@@ -98,12 +98,13 @@ class Archives:
 
     def _fetch(self, url: str) -> Path:
         info = self._known[url]
+        address, *mirrors = self._entry.addresses.get(url, (url,))
         path = download.fetch(
-            url,
+            address,
             info.checksum,
             self._folder,
             name=self._path(url).name,
-            mirrors=self._entry.mirrors.get(url, ()),
+            mirrors=mirrors,
             on_progress=self._on_progress,
         )
         self._sizes[url] = int(info.size)

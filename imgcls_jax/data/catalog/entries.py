@@ -17,8 +17,8 @@ class Entry:
     """Images of each split, as tfds prepares it."""
     terms: str
     """Its license, or what its authors say about its use."""
-    mirrors: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
-    """Other official addresses of its files, by the address that tfds has."""
+    addresses: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """What to try, in this order, in place of the address that tfds has of a file."""
 
     @property
     def archives(self) -> str:
@@ -26,8 +26,9 @@ class Entry:
         return f"{self.size / 2**20:,.0f} MiB to download"
 
 
-# The pets' page serves the same archives as tfds's address; the hash that tfds has of them holds for both.
+# The hashes that tfds has of archives hold for whichever address serves them.
 _PETS, _PETS_PAGE = "https://thor.robots.ox.ac.uk/~vgg/data/pets", "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
+_SKETCH = "1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA"
 
 ENTRIES = {
     entry.name: entry
@@ -57,13 +58,30 @@ ENTRIES = {
             811_092_049,
             {"train": 3_680, "test": 3_669},
             "CC BY-SA 4.0; the images belong to those who took them",
-            {f"{_PETS}/{name}": (f"{_PETS_PAGE}/{name}",) for name in ("images.tar.gz", "annotations.tar.gz")},
+            {
+                f"{_PETS}/{name}": (f"{_PETS}/{name}", f"{_PETS_PAGE}/{name}")
+                for name in ("images.tar.gz", "annotations.tar.gz")
+            },
         ),
         Entry(
             "oxford_flowers102",
             344_878_000,
             {"train": 1_020, "test": 6_149, "validation": 1_020},
             "no license; for research, its authors ask to be cited",
+        ),
+        Entry(
+            "imagenet_sketch",
+            7_593_573_012,
+            {"test": 50_889},
+            "MIT, its authors' word for the set; the drawings belong to those who made them",
+            {
+                # A file of this size has a page that asks for a confirmation at tfds's address; the second one is an
+                # author's.
+                f"https://drive.google.com/u/0/uc?id={_SKETCH}&export=download": (
+                    f"https://drive.usercontent.google.com/download?id={_SKETCH}&export=download&confirm=t",
+                    "https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip",
+                ),
+            },
         ),
     )
 }

@@ -93,15 +93,15 @@ def serve(tmp_path, monkeypatch):
         def files(builder):
             return {
                 url: UrlInfo(len(contents[name]), hashlib.sha256(contents[name]).hexdigest(), name)
-                for url in real(builder)
-                if (name := url.rpartition("/")[2]) in contents
+                for url, info in real(builder).items()
+                if (name := info.filename or url.rpartition("/")[2]) in contents
             }
 
         monkeypatch.setattr(entries, "files", files)
         fetch = download.fetch
 
         def local(url, *args, **options):
-            return fetch(f"http://127.0.0.1:{server.server_port}/{url.rpartition('/')[2]}", *args, **options)
+            return fetch(f"http://127.0.0.1:{server.server_port}/{options['name']}", *args, **options)
 
         monkeypatch.setattr(archives, "download", types.SimpleNamespace(fetch=local, is_offline=download.is_offline))
         return folder
@@ -200,6 +200,21 @@ def test_stanford_dogs(serve, tmp_path):
     assert len(photos_of(tmp_path, "stanford_dogs", "train")) == 120
     assert photos_of(tmp_path, "stanford_dogs", "test") == {
         PHOTOS[k] + bytes([k]): f"n{k:08d}-breed_{k}" for k in (0, 1)
+    }
+
+
+def test_sketch(serve, tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in (("n01440764/sketch_0", PHOTOS[0]), ("n02102040/sketch_3", PHOTOS[1])):
+            archive.writestr(f"sketch/{name}.JPEG", content)
+    serve({"ImageNet-Sketch.zip": file.getvalue()})
+    source = TFDS("imagenet_sketch", "test", None, None, data_dir=str(tmp_path)).open()
+    assert len(source.class_names) == 1000
+    found = dict(zip(source.train.read(range(2)), source.train.labels, strict=True))
+    assert {content: source.class_names[label] for content, label in found.items()} == {
+        PHOTOS[0]: "n01440764",
+        PHOTOS[1]: "n02102040",
     }
 
 
@@ -340,4 +355,4 @@ def test_sizes_are_those_that_tfds_registers():
         }.get(name, lambda url, own=builder.url_infos: url in (own or {}))
         known = {url: info for url, info in entries.files(builder).items() if urls(url)}
         assert sum(int(info.size) for info in known.values()) == entry.size, name
-        assert set(entry.mirrors) <= set(known)
+        assert set(entry.addresses) <= set(known)
