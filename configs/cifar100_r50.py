@@ -67,5 +67,29 @@ def get_config(variant: str = "") -> c.Config:
                 epochs=100,
                 best=c.Best("top1"),
             )
+        case "lite0":
+            return dataclasses.replace(
+                config,
+                name="cifar100_r50_lite0",
+                data=dataclasses.replace(
+                    config.data,
+                    canvas=c.Canvas(144, 144, interpolation="bicubic"),
+                    image_size=(128, 128),
+                    mean=(0.5, 0.5, 0.5),
+                    std=(0.5, 0.5, 0.5),
+                ),
+                augment=(c.RandomCrop(), c.HorizontalFlip(), c.Mixup(0.5)),
+                model=c.EfficientNetLite("lite0", head=c.Head(dropout=0.5, batch_norm=True)),
+                transfer=dataclasses.replace(config.transfer, init_from="efficientnet_lite/lite0"),
+                optim=dataclasses.replace(
+                    config.optim,
+                    schedule=dataclasses.replace(
+                        config.optim.schedule, per="step", warmup_epochs=1, shape=c.CosineRestarts(first=6)
+                    ),
+                ),
+                batch_size=128,
+                epochs=7,
+                precision="fp32",
+            )
         case _:
-            raise c.UnknownVariant(variant, "as_run")
+            raise c.UnknownVariant(variant, "as_run", "lite0")

