@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tarfile
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,7 +35,18 @@ from imgcls_jax import config as c
 from imgcls_jax.disk.cache import cache_dir
 from imgcls_jax.download import fetch
 from imgcls_jax.errors import UserError
+from imgcls_jax.report import curves
+from imgcls_jax.training import loop
 from imgcls_jax.training.loop import train
+
+# curves.png takes a third of the time of a tiny run; a test that looks at it asks for the fixture `drawn_curves`.
+loop.curves = types.SimpleNamespace(plot=lambda *_, **__: None)
+
+
+@pytest.fixture
+def drawn_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of the test draw their curves, as they do outside of tests."""
+    monkeypatch.setattr(loop, "curves", curves)
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ def test_same_pixels_on_one_and_on_eight_devices(tmp_path):
     for count in (1, 8):
         path = tmp_path / f"{count}.npz"
         environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+            "XLA_FLAGS": f"--xla_backend_optimization_level=1 --xla_force_host_platform_device_count={count}",
             "JAX_PLATFORMS": "cpu",
         }
         arguments = [os.path.dirname(__file__), str(count), str(path)]

@@ -20,7 +20,7 @@ def command(*arguments, **environment):
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=REPOSITORY,
-        env=os.environ | {"XLA_FLAGS": ""} | environment,
+        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=1"} | environment,
         capture_output=True,
         text=True,
         timeout=300,

@@ -85,7 +85,6 @@ class Listener(Callback):
 @pytest.mark.parametrize("name", FILES)
 def test_going_on_makes_it_anew(name, trained, tiny_config, tiny_arrays, tmp_path, monkeypatch):
     monkeypatch.setattr("imgcls_jax.training.loop._test", lambda run: json.loads((trained / "result.json").read_text()))
-    monkeypatch.setattr("imgcls_jax.report.curves.plot", lambda *_, **__: None)
     for kind in ("cut", "empty", "no UTF-8", "a number"):
         workdir = shutil.copytree(trained, tmp_path / kind)
         (workdir / name).write_bytes(DAMAGES[kind]((workdir / name).read_bytes()))

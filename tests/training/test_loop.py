@@ -38,7 +38,7 @@ def assert_same(left, right, **tolerance):
             np.testing.assert_array_equal(left[path], right[path], err_msg=path)
 
 
-def test_it_learns_and_leaves_its_record(tiny_config, tiny_arrays, tmp_path):
+def test_it_learns_and_leaves_its_record(tiny_config, tiny_arrays, drawn_curves, tmp_path):
     config = tiny_config(epochs=8, logging=c.Logging(tensorboard=True))
     result = train(config, tmp_path / "run", arrays=tiny_arrays)
     assert result["test"]["count"] == 27

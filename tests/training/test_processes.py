@@ -62,7 +62,7 @@ def launch(folder):
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"--xla_backend_optimization_level=1 --xla_force_host_platform_device_count={devices}",
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
             **environ,
         }

@@ -33,7 +33,7 @@ def start(tiny_config, tiny_arrays, tmp_path):
     )
     (tmp_path / "config.json").write_text(json.dumps(files.document(config)))
     np.savez(tmp_path / "arrays.npz", **tiny_arrays)
-    environment = os.environ | {"XLA_FLAGS": ""}
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=1"}
 
     def run(workdir, moment="never", **kwargs):
         command = [
