@@ -14,12 +14,12 @@ from imgcls_jax.training.loop import train
 
 
 def shrink(config: c.Config) -> c.Config:
-    """The same experiment on 64 pixels at most, in two epochs of two steps; every phase still runs.
+    """The same experiment on 32 pixels at most, in two epochs of two steps; every phase still runs.
 
     Published weights are left out: what they would fill and freeze is frozen at random.
     """
     patch = 14 if isinstance(config.model, c.DINOv2) else 1
-    side = min(64, *config.data.image_size) // patch * patch
+    side = min(32, *config.data.image_size) // patch * patch
     margin = config.data.canvas.height - config.data.image_size[0]
     canvas = dataclasses.replace(config.data.canvas, height=side + margin, width=side + margin)
     phased = tuple(dataclasses.replace(op, from_epoch=min(op.from_epoch, 1)) for op in config.augment)

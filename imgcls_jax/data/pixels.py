@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
 from jaxtyping import Bool, Float32, UInt, UInt8, UInt64
 from PIL import Image
 
@@ -65,6 +64,8 @@ def joined(scans: Sequence[Scan]) -> Scan:
 
 def perceptual_hashes(gray: UInt8[np.ndarray, "n h w"]) -> UInt64[np.ndarray, " n"]:
     """Compute pHash of gray images: the 8×8 lowest frequencies of each, 1 where above their median."""
+    import scipy.fft  # imported late: it takes a tenth of the time in which a command starts
+
     low = scipy.fft.dctn(gray.astype(np.float32), axes=(1, 2), norm="ortho")[:, :8, :8].reshape(len(gray), 64)
     low[:, 0] = 0  # the mean brightness says nothing about the content
     bits = low > np.median(low[:, 1:], axis=1, keepdims=True)

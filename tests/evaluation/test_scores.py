@@ -104,7 +104,7 @@ def test_influences_are_derivatives_of_scikit_learns_figures(name, ties):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overconfident", [pytest.param(1.0, marks=pytest.mark.deep), 2.0])  # calibrated exactly, or not
+@pytest.mark.parametrize("overconfident", [pytest.param(1.0, marks=pytest.mark.deep), 2.0])  # 1: calibrated exactly
 def test_intervals_hold_the_truth_as_often_as_they_say(overconfident):
     def simulate(seed, count):
         made = drawn(seed, count, 3, skill=1.0)

@@ -142,8 +142,18 @@ def test_step_records_go_to_tensorboard(tiny_config, tiny_arrays, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("limit", "steps"), [(2, [2]), (4, [4]), (6, [4, 6]), (8, [4, 8]), (99, [4, 8, 12])])
-@pytest.mark.parametrize(("feed", "looped"), [("resident", True), ("streamed", False)], indirect=["looped"])
+@pytest.mark.parametrize(
+    ("limit", "steps", "feed", "looped"),
+    [
+        (2, [2], "resident", True),
+        (4, [4], "resident", True),
+        (6, [4, 6], "resident", True),
+        (6, [4, 6], "streamed", False),
+        (8, [4, 8], "streamed", False),
+        (99, [4, 8, 12], "streamed", False),
+    ],
+    indirect=["looped"],
+)
 def test_max_steps(limit, steps, feed, looped, tiny_config, tiny_arrays, tmp_path):
     config = tiny_config(epochs=3, max_steps=limit, save_every_steps=2, evaluate_every_steps=2)
     config = tiny_config(**vars(config) | {"data": with_feed(config, feed)})
