@@ -34,8 +34,8 @@ def shrink(config: c.Config) -> c.Config:
         model = dataclasses.replace(model, depth=20)  # 110 layers take two minutes to compile
     if isinstance(model, c.WideResNet):
         model = dataclasses.replace(model, depth=10)
-    if isinstance(model, c.ResNet) and config.name != "cifar100_r50":
-        model = dataclasses.replace(model, name="resnet18")  # one of 50 layers, which compiles for a minute, will do
+    if isinstance(model, c.ResNet):
+        model = dataclasses.replace(model, name="resnet18")  # 50 layers compile for a minute
     return dataclasses.replace(
         config,
         model=model,
@@ -58,20 +58,9 @@ def shrink(config: c.Config) -> c.Config:
     )
 
 
-# Variants that run code which their file's default variant does not.
-DIFFERENT = {
-    "cats_dogs_cnn.py:first_convs",
-    "cifar100_r18.py:cifar",
-    "cifar10_squeezenet.py:as_run",
-    "imagenette_cnn.py:all",
-    "imagenette_r18.py:as_run",
-}
-
-
 def mark(spec):
     name = Path(spec).name
-    marks = [pytest.mark.slow] if ":" not in name or name in DIFFERENT else [pytest.mark.slow, pytest.mark.deep]
-    return pytest.param(spec, id=name, marks=marks)
+    return pytest.param(spec, id=name, marks=[pytest.mark.slow, *([pytest.mark.deep] if ":" in name else [])])
 
 
 @pytest.mark.parametrize("spec", [mark(spec) for spec in SPECS])

@@ -1,5 +1,7 @@
 """Augmentation of other channels and depths: each channel goes the way of a gray image."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,19 +24,24 @@ POLICY = (
 )
 
 
-def augmented(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    channels = images.shape[3]
-    build = augment.build(
-        POLICY,
-        epoch=0,
-        image_size=(12, 10),
-        mean=(0.4,) * channels,
-        std=(0.2,) * channels,
-        num_classes=3,
-        fit="stretch",
+@functools.cache
+def built(channels: int):
+    return jax.jit(
+        augment.build(
+            POLICY,
+            epoch=0,
+            image_size=(12, 10),
+            mean=(0.4,) * channels,
+            std=(0.2,) * channels,
+            num_classes=3,
+            fit="stretch",
+        )
     )
+
+
+def augmented(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     count = len(images)
-    made, labels = jax.jit(build)(
+    made, labels = built(images.shape[3])(
         jax.random.key(3), images, jnp.arange(count) % 3, jnp.ones(count), jnp.int32(0), jnp.arange(count)
     )
     return np.asarray(made), np.asarray(labels)

@@ -91,6 +91,7 @@ SLOW = {
 }
 # Variants of others in the list, which compile for a minute each.
 DEEP = {
+    "resnet18_cifar",
     "cifar_resnet20_b",
     "squeezenet1_0",
     "efficientnet_lite0",
