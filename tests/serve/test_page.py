@@ -298,7 +298,7 @@ def test_several_labels_and_the_evidence(browser, labels, serving, tmp_path, axe
             order = np.argsort(-probabilities[0]).tolist()
             assert upload(browser, path) == [
                 f"{'✓ ' * bool(reached[k])}{served.class_name(k)} {100 * probabilities[0, k]:.1f} % "
-                f"of {100 * labels.card['thresholds'][k]:.1f} %"
+                f"{'<≥'[bool(reached[k])]} {100 * labels.card['thresholds'][k]:.1f} %"
                 for k in order
             ]
             chosen = ", ".join(served.class_name(k) for k in order if reached[k])

@@ -53,7 +53,7 @@ function show(predictions, milliseconds, { thresholds }) {
       if (thresholds) {
         const threshold = thresholds[prediction.label];
         item.style.setProperty("--threshold", `${100 * threshold}%`);
-        share.append(element("span", "from", ` of ${percent(threshold)}`));
+        share.append(element("span", "least", ` ${isChosen(prediction) ? "≥" : "<"} ${percent(threshold)}`));
         item.append(element("span", "threshold", ""));
         if (isChosen(prediction)) item.firstChild.prepend("✓ ");
       }
@@ -152,7 +152,9 @@ function describe(about) {
     names.length > 10
       ? `${verb} ${names.length.toLocaleString("en")} ${kind}, such as ${names.slice(0, 3).join(", ")}.`
       : `${verb}: ${names.join(", ")}.`;
+  by("thresholds").hidden = !about.thresholds;
   if (about.thresholds) by("answer-title").textContent = "Labels";
+  by("classes").classList.toggle("labels", Boolean(about.thresholds));
   const [height, width] = about.preprocessing.canvas;
   const color = about.preprocessing.channels === 1 ? "gray" : "color";
   const rows = {
@@ -246,9 +248,9 @@ async function showEvidence() {
   const [before, after] = [rows[0], rows[1 + most]].map((logits) => evidence.probability(logits, label, known));
   by("finding").textContent =
     drops[most] > 0
-      ? `Most of all ${name} needs row ${all[most].row + 1}, column ${all[most].column + 1} of ${last.row + 1} × ` +
-        `${last.column + 1} places: without it the probability goes from ${percent(before)} to ${percent(after)}.`
-      : `${name} needs no single place: whichever is blanked, its logit does not fall.`;
+      ? `Row ${all[most].row + 1}, column ${all[most].column + 1} of ${last.row + 1} × ${last.column + 1} places ` +
+        `matters most: blanking it takes “${name}” from ${percent(before)} to ${percent(after)}.`
+      : `No single place matters: whichever is blanked, the logit of “${name}” does not fall.`;
   by("finding").hidden = false;
   const limit = Math.max(...drops.map(Math.abs)).toFixed(2);
   by("low").textContent = `−${limit}`;
@@ -278,7 +280,7 @@ function fillTable(all, drops, most, name) {
     return made;
   };
   by("table").replaceChildren(
-    element("caption", "", `How far the logit of ${name} falls, by row and column`),
+    element("caption", "", `How far the logit of “${name}” falls, by row and column`),
     line([element("td", "", ""), ...columns]),
     ...lines.map(line)
   );
@@ -343,6 +345,7 @@ function openFirst(files) {
   if (file) open(file, file.name);
 }
 
+by("file").addEventListener("click", () => (by("file").value = "")); // so that the same file may be chosen again
 by("file").addEventListener("change", () => openFirst(by("file").files));
 for (const kind of ["dragenter", "dragover"]) {
   document.addEventListener(kind, (event) => {
