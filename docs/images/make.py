@@ -69,7 +69,7 @@ def photograph(folder: Path, image: Path, name: str, size: tuple[int, int], sche
     finally:
         browser.quit()
         host.shutdown()
-    shrink(Path(f"runs/{name}.png"), name, colors=128)
+    shrink(Path(f"runs/{name}.png"), name, colors=256)
 
 
 imgcls("train", "--config", "configs/digits_cnn.py", "--workdir", RUN)
@@ -95,4 +95,4 @@ Image.open(images / "1.png").resize((256, 256), Image.Resampling.NEAREST).save(i
 photograph(Path("runs/page"), images / "large.png", "web_narrow.png", (360, 1040), "dark")
 imgcls("export", "efficientnet_lite/lite0", "--to", "web", "--out", "runs/lite0_page")
 Image.fromarray(coffee()).save(images / "coffee.png")
-photograph(Path("runs/lite0_page"), images / "coffee.png", "web_wide.webp", (1000, 690), "light")
+photograph(Path("runs/lite0_page"), images / "coffee.png", "web_wide.webp", (1000, 632), "light")

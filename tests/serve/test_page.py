@@ -288,7 +288,7 @@ def test_several_labels_and_the_evidence(browser, labels, serving, tmp_path, axe
     with hosting(folder) as static, serving(path=folder / "model.onnx", queue=8) as (server, served):
         canvas = served.decode(path.read_bytes())
         probabilities, logits = served.function(canvas[None])
-        _, others = served.function(blanked(canvas, recipe))
+        shares, others = served.function(blanked(canvas, recipe))
         reached = probabilities[0] >= np.array(labels.card["thresholds"], np.float32)
         assert 0 < reached.sum() < 3
         for address in (static, server):
@@ -307,7 +307,11 @@ def test_several_labels_and_the_evidence(browser, labels, serving, tmp_path, axe
             drops = explain(browser)
             np.testing.assert_allclose(drops, logits[0, order[0]] - others[:, order[0]], atol=1e-4, rtol=0)
             row, column = np.unravel_index(drops.argmax(), (8, 8))
-            assert f"row {row + 1}, column {column + 1} of 8 × 8" in browser.find_element("id", "finding").text
+            before, after = 100 * probabilities[0, order[0]], 100 * shares[drops.argmax(), order[0]]
+            assert browser.find_element("id", "finding").text == (
+                f"Row {row + 1}, column {column + 1} of 8 × 8 places matters most: blanking it takes "
+                f"“{served.class_name(order[0])}” from {before:.1f} % to {after:.1f} %."
+            )
             Select(browser.find_element("id", "of")).select_by_value(str(order[2]))
             wait(browser, f"document.getElementById('finding').textContent.includes({served.class_name(order[2])!r})")
             drops = np.array(browser.execute_script("return window.imgcls.drops"))
