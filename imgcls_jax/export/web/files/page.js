@@ -15,6 +15,7 @@ let search = 0; // of the newest explanation, likewise
 let shown; // what is known of the image that is shown: {predictions, canvas, rows}
 
 function fail(message) {
+  hideEvidence();
   by("error").textContent = message;
   by("error").hidden = false;
   by("status").hidden = true;
@@ -176,7 +177,8 @@ function describe(about) {
 function hideEvidence() {
   search++;
   shown = undefined;
-  for (const id of ["evidence", "map", "after", "finding", "quit", "progress"]) by(id).hidden = true;
+  for (const id of ["evidence", "map", "after", "quit", "progress"]) by(id).hidden = true;
+  by("finding").textContent = ""; // never hidden, so that what is put there is read out
   by("before").hidden = by("explain").hidden = false;
   by("picture").classList.remove("gray");
 }
@@ -186,11 +188,13 @@ async function explain() {
   const own = ++search;
   const { preprocessing: recipe } = await about;
   const { logits, most } = await model;
+  if (own !== search) return;
   const picture = by("picture");
   const wanted = [null, ...evidence.places(recipe)]; // the image itself first
   by("progress").max = wanted.length;
   by("progress").value = 0;
-  by("explain").hidden = by("finding").hidden = true;
+  by("explain").hidden = true;
+  by("finding").textContent = "";
   by("quit").hidden = by("progress").hidden = false;
   by("quit").focus();
   const now = shown;
@@ -217,12 +221,12 @@ async function explain() {
     const isAtStop = document.activeElement === by("quit");
     by("before").hidden = true;
     by("after").hidden = false;
+    by("over").checked = true;
     if (isAtStop) by("of").focus();
     await showEvidence();
   } catch (error) {
     if (own !== search) return;
     endSearch();
-    by("finding").hidden = false;
     by("finding").textContent = error.message;
   }
 }
@@ -251,7 +255,6 @@ async function showEvidence() {
       ? `Row ${all[most].row + 1}, column ${all[most].column + 1} of ${last.row + 1} × ${last.column + 1} places ` +
         `matters most: blanking it takes “${name}” from ${percent(before)} to ${percent(after)}.`
       : `No single place matters: whichever is blanked, the logit of “${name}” does not fall.`;
-  by("finding").hidden = false;
   const limit = Math.max(...drops.map(Math.abs)).toFixed(2);
   by("low").textContent = `−${limit}`;
   by("high").textContent = `+${limit}`;
@@ -269,7 +272,8 @@ function fillTable(all, drops, most, name) {
   const lines = [];
   all.forEach(({ row, column }, i) => {
     if (column === 0) lines.push([element("th", "", row + 1)]);
-    lines[row].push(element("td", i === most && drops[i] > 0 ? "most" : "", drops[i].toFixed(2).replace("-", "−")));
+    const text = Number(drops[i].toFixed(2)).toFixed(2).replace("-", "−"); // no −0.00
+    lines[row].push(element("td", i === most && drops[i] > 0 ? "most" : "", text));
   });
   const columns = lines[0].slice(1).map((_, column) => element("th", "", column + 1));
   columns.forEach((head) => head.setAttribute("scope", "col"));
