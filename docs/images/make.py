@@ -1,9 +1,10 @@
-"""Draw the pictures of the README and of docs/ from a real run of configs/digits_cnn.py.
+"""Draw the pictures of the README and of docs/ from a real run of configs/digits_cnn.py, and from published weights.
 
     python docs/images/make.py
 
-From the root of the repository. The run is written to runs/digits_cnn, or is already there. Chromium takes the picture
-of the HTML page, and with its driver those of the page that classifies.
+From the root of the repository, with scikit-image beside what the tests need: its photograph of a coffee cup (Rachel
+Michetti, CC0) is classified. The run is written to runs/digits_cnn, or is already there. Chromium takes the picture of
+the HTML page, and with its driver those of the page that classifies.
 """
 
 import functools
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 from selenium import webdriver
+from skimage.data import coffee
 from sklearn.datasets import load_digits
 
 HERE = Path(__file__).parent
@@ -29,15 +31,18 @@ def imgcls(*arguments: str) -> None:
 
 
 def shrink(source: Path, name: str, colors: int = 64) -> None:
-    """Save a picture at most WIDTH pixels wide, in a palette of so many colors."""
+    """Save a picture at most WIDTH pixels wide: as WebP, or as PNG in a palette of so many colors."""
     picture = Image.open(source).convert("RGB")
     if picture.width > WIDTH:
         picture = picture.resize((WIDTH, round(picture.height * WIDTH / picture.width)), Image.Resampling.LANCZOS)
+    if name.endswith(".webp"):
+        picture.save(HERE / name, quality=85, method=6)
+        return
     picture.quantize(colors, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
 
 
 def photograph(folder: Path, image: Path, name: str, size: tuple[int, int], scheme: str) -> None:
-    """Classify an image on a page that `imgcls export --to web` wrote, and take a picture of it."""
+    """Classify an image on a page that `imgcls export --to web` wrote, show the evidence, and take a picture of it."""
     host = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
     )
@@ -54,13 +59,17 @@ def photograph(folder: Path, image: Path, name: str, size: tuple[int, int], sche
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         browser.get(f"http://127.0.0.1:{host.server_address[1]}/index.html")
         browser.find_element("id", "file").send_keys(str(image.absolute()))
-        while not browser.find_element("id", "classes").is_displayed():
-            time.sleep(0.1)
-        browser.save_screenshot(f"runs/{name}")
+        for shown, next_button in (("evidence", "explain"), ("after", None)):
+            while not browser.find_element("id", shown).is_displayed():
+                time.sleep(0.1)
+            if next_button:
+                browser.find_element("id", next_button).click()
+        browser.execute_script("document.activeElement.blur()")
+        browser.save_screenshot(f"runs/{name}.png")
     finally:
         browser.quit()
         host.shutdown()
-    shrink(Path("runs", name), name, colors=128)
+    shrink(Path(f"runs/{name}.png"), name, colors=256)
 
 
 imgcls("train", "--config", "configs/digits_cnn.py", "--workdir", RUN)
@@ -83,5 +92,7 @@ shrink(Path("runs/explained.png"), "explained.png")
 shrink(Path("runs/page.png"), "page.png", colors=256)
 imgcls("export", RUN, "--to", "web", "--out", "runs/page")
 Image.open(images / "1.png").resize((256, 256), Image.Resampling.NEAREST).save(images / "large.png")
-photograph(Path("runs/page"), images / "large.png", "web_wide.png", (1000, 560), "light")
-photograph(Path("runs/page"), images / "large.png", "web_narrow.png", (360, 760), "dark")
+photograph(Path("runs/page"), images / "large.png", "web_narrow.png", (360, 1040), "dark")
+imgcls("export", "efficientnet_lite/lite0", "--to", "web", "--out", "runs/lite0_page")
+Image.fromarray(coffee()).save(images / "coffee.png")
+photograph(Path("runs/lite0_page"), images / "coffee.png", "web_wide.webp", (1000, 632), "light")

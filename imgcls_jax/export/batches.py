@@ -1,11 +1,13 @@
 """Run exported programs, of which some are compiled anew for every size of a batch. Needs what their format needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from imgcls_jax.evaluation import tasks
 from imgcls_jax.export import standalone
 
 Function = Callable[[UInt8[np.ndarray, "n H W c"]], Sequence[np.ndarray]]
@@ -22,6 +24,13 @@ def load(path: Path) -> Function:
     """
     function = standalone.load(path)
     return in_powers_of_two(function) if path.suffix == ".stablehlo" else function
+
+
+def thresholds(about: Mapping[str, Any]) -> list[float] | None:
+    """Give the probability from which each of several labels is predicted, by a program's document; None where an image
+    has one class."""
+    tuned = about["model_card"].get("thresholds")
+    return tuned or ([tasks.EVEN] * len(about["class_names"]) if about.get("task") == "labels" else None)
 
 
 def in_powers_of_two(function: Function) -> Function:

@@ -168,6 +168,7 @@ class Program:
                 **more,
             },
             "class_names": list(self.class_names),
+            "task": self.config.loss.task,
             "temperature": self.temperature,
             "preprocessing": {**self.card["preprocessing"], "views": self.views or "center"},
             "license": license_of(self.config),

@@ -99,7 +99,8 @@ def _draw(
         ylabel="true class (images)",
         title=figures.literal(title),
     )
-    axes.set_xticks(range(len(columns)), [_short(name) for name in columns], rotation=90, fontsize=size)
+    turn = 90 if any(len(name) > 2 for name in columns) else 0
+    axes.set_xticks(range(len(columns)), [_short(name) for name in columns], rotation=turn, fontsize=size)
     axes.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=size)
     if names:
         right = axes.secondary_yaxis("right")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import time
@@ -38,7 +39,8 @@ _log = logging.getLogger(__name__)
 _IMAGE = {"type": "string", "format": "binary"}
 _REQUEST = {
     "parameters": [
-        {"name": "top_k", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": _DEFAULT_TOP}}
+        {"name": "top_k", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": _DEFAULT_TOP}},
+        {"name": "logits", "in": "query", "schema": {"type": "boolean", "default": False}},
     ],
     "requestBody": {
         "required": True,
@@ -106,7 +108,7 @@ def build(served: Served, limits: Limits) -> ASGIApp:
         """Give all figures for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    _add_page(app, served)
+    _add_page(app, served, limits)
 
     async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -123,12 +125,13 @@ def build(served: Served, limits: Limits) -> ASGIApp:
     return _Counted(app, metrics)
 
 
-def _add_page(app: FastAPI, served: Served) -> None:
+def _add_page(app: FastAPI, served: Served, limits: Limits) -> None:
     """Host the page for people: at /, and its parts beside it."""
     kinds = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
     parts = {f"/{path.name}": (path.read_bytes(), kinds[path.suffix]) for path in web.FOLDER.iterdir()}
     parts["/"] = parts.pop("/index.html")
     about = web.description(served.about, served.name, "server")
+    about["batch"] = max(1, min(limits.batch, limits.queue // 2))  # images that the page may send at once
     parts["/about.json"] = json.dumps(about, ensure_ascii=False).encode("utf-8", "replace"), "application/json"
 
     def give(content: bytes, kind: str) -> Callable[[], Coroutine[Any, Any, Response]]:
@@ -139,6 +142,30 @@ def _add_page(app: FastAPI, served: Served) -> None:
 
     for path, (content, kind) in parts.items():
         app.add_api_route(path, give(content, kind), methods=["GET"], include_in_schema=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What a request asks about each image."""
+
+    top: int
+    """Number of classes that are named."""
+    logits: bool
+
+    @classmethod
+    def of(cls, request: Request) -> "_Wanted":
+        """Read it from the request's address.
+
+        Raises:
+          RefusedError: it is not to be understood.
+        """
+        top = request.query_params.get("top_k", str(_DEFAULT_TOP))
+        if not (top.isascii() and top.isdecimal() and len(top) < 10 and int(top) >= 1):
+            raise RefusedError(422, "bad_top_k", "top_k must be a whole number of at least 1")
+        logits = request.query_params.get("logits", "false")
+        if logits not in ("true", "false"):
+            raise RefusedError(422, "bad_logits", "logits must be true or false")
+        return cls(int(top), logits == "true")
 
 
 class _Predictor:
@@ -160,8 +187,8 @@ class _Predictor:
     async def answer(self, request: Request) -> Response:
         deadline = asyncio.get_running_loop().time() + self._limits.seconds
         try:
-            top = self._top(request)
-            images, results = await self._results(request, deadline, top)
+            wanted = _Wanted.of(request)
+            images, results = await self._results(request, deadline, wanted)
         except RefusedError as error:
             return _error(error.status, error.code, str(error), retry_s=error.retry_s)
         except ClientDisconnect:
@@ -183,14 +210,8 @@ class _Predictor:
         worst = max(errors, key=lambda error: error.status)
         return _Json({"error": {"code": worst.code, "message": str(worst)}, **content}, worst.status)
 
-    def _top(self, request: Request) -> int:
-        text = request.query_params.get("top_k", str(_DEFAULT_TOP))
-        if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= 1):
-            raise RefusedError(422, "bad_top_k", "top_k must be a whole number of at least 1")
-        return int(text)
-
     async def _results(
-        self, request: Request, deadline: float, top: int
+        self, request: Request, deadline: float, wanted: "_Wanted"
     ) -> tuple[list[Upload], list[dict[str, Any] | BadImageError]]:
         """Read a request's images and give what is said about each."""
         boundary = form_boundary(request)
@@ -214,7 +235,7 @@ class _Predictor:
                 divided.add_done_callback(self._abandon)
                 raise RefusedError(504, "timeout", self._late)
             images = divided.result()
-        tasks = [self._spawn(self._one(image, deadline, top)) for image in images]
+        tasks = [self._spawn(self._one(image, deadline, wanted)) for image in images]
         await asyncio.wait(tasks, timeout=self._left(deadline))
         late = BadImageError(504, "timeout", self._late)
         return images, [task.result() if task.done() else late for task in tasks]
@@ -250,7 +271,7 @@ class _Predictor:
         except FullError as error:
             raise RefusedError(503, "busy", str(error), error.retry_s) from None
 
-    async def _one(self, upload: Upload, deadline: float, top: int) -> dict[str, Any] | BadImageError:
+    async def _one(self, upload: Upload, deadline: float, wanted: "_Wanted") -> dict[str, Any] | BadImageError:
         """Answer one image, which has a place."""
         loop = asyncio.get_running_loop()
         try:
@@ -264,15 +285,18 @@ class _Predictor:
             _log.exception("an image could not be decoded")
             return BadImageError(500, "internal", "the server failed to decode this image")
         try:
-            probabilities = await self.batches.run(canvas, deadline)
+            outputs = await self.batches.run(canvas, deadline)
         except TimeoutError:
             return BadImageError(504, "timeout", self._late)
         except Exception:
             _log.exception("a batch could not be run")
             return BadImageError(500, "internal", "the model failed")
-        labels = self._served.labels(probabilities)
-        more = {} if labels is None else {"labels": labels}
-        return {"predictions": self._served.top(probabilities, top), **more}
+        answer: dict[str, Any] = {"predictions": self._served.top(outputs.probabilities, wanted.top)}
+        if (labels := self._served.labels(outputs.probabilities)) is not None:
+            answer["labels"] = labels
+        if wanted.logits:
+            answer["logits"] = outputs.logits.tolist()
+        return answer
 
     def _decode(self, upload: Upload, until: float) -> np.ndarray:
         if time.monotonic() > until:

@@ -4,14 +4,15 @@ import asyncio
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import UInt8
 
 from imgcls_jax.serve.limits import Limits
 from imgcls_jax.serve.metrics import Metrics
+from imgcls_jax.serve.model import Outputs
 
 # Weight of the newest batch in the mean time per image.
 _NEWEST = 0.2
@@ -30,7 +31,7 @@ class FullError(Exception):
 class _Waiting:
     canvas: UInt8[np.ndarray, "h w c"]
     deadline: float
-    answer: "asyncio.Future[np.ndarray]"
+    answer: "asyncio.Future[Outputs]"
 
 
 class Batches:
@@ -39,7 +40,7 @@ class Batches:
     All methods are called in the thread of the event loop; the model runs in one thread of its own.
     """
 
-    def __init__(self, function: Callable[[np.ndarray], np.ndarray], limits: Limits, metrics: Metrics):
+    def __init__(self, function: Callable[[np.ndarray], Sequence[Outputs]], limits: Limits, metrics: Metrics):
         """Make them; `start` begins to run them.
 
         Args:
@@ -86,7 +87,7 @@ class Batches:
         """Give places back."""
         self._set(self._inside - count)
 
-    async def run(self, canvas: UInt8[np.ndarray, "h w c"], deadline: float) -> Float32[np.ndarray, " classes"]:
+    async def run(self, canvas: UInt8[np.ndarray, "h w c"], deadline: float) -> Outputs:
         """Run an image that has a place, and give the place back with the answer.
 
         Args:
@@ -97,7 +98,7 @@ class Batches:
           TimeoutError: the image was not run before that.
           Exception: of the model.
         """
-        answer: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Outputs] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait(_Waiting(canvas, deadline, answer))
         return await answer
 

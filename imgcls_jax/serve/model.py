@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -24,6 +24,13 @@ class BadImageError(Exception):
         """HTTP status of a request in which no image is better."""
         self.code = code
         """What programs may compare."""
+
+
+class Outputs(NamedTuple):
+    """What the model computes of an image."""
+
+    probabilities: Float32[np.ndarray, " classes"]
+    logits: Float32[np.ndarray, " outputs"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +97,10 @@ class Served:
         except UnreadableImageError as error:
             raise BadImageError(422, "unreadable", f"this cannot be read as an image: {error}") from None
 
-    def predict(self, images: UInt8[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n classes"]:
-        """Compute the probability of each class."""
-        return np.asarray(self.function(images)[0])
+    def predict(self, images: UInt8[np.ndarray, "n h w c"]) -> list[Outputs]:
+        """Compute the probability of each class and the logits, of each image."""
+        probabilities, logits = map(np.asarray, self.function(images))
+        return [Outputs(*rows) for rows in zip(probabilities, logits, strict=True)]
 
     def top(self, probabilities: Float32[np.ndarray, " classes"], count: int) -> list[dict[str, Any]]:
         """Name the most probable classes, the most probable first."""
@@ -104,7 +112,7 @@ class Served:
 
     def labels(self, probabilities: Float32[np.ndarray, " classes"]) -> list[str] | None:
         """Name the classes whose probability reaches their threshold, where an image may have several; else None."""
-        thresholds = self.about["model_card"].get("thresholds")
+        thresholds = batches.thresholds(self.about)
         if thresholds is None:
             return None
         return [self.class_name(label) for label, least in enumerate(thresholds) if probabilities[label] >= least]

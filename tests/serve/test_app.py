@@ -72,6 +72,10 @@ def test_probabilities_are_those_of_onnxruntime(server, model_file, encoded):
         assert order == np.argsort(-expected).tolist()
         alone = send(address, content).json()["results"]
         np.testing.assert_allclose(values(alone[0]["predictions"]), expected, atol=1e-6)
+        assert "logits" not in alone[0]
+    (asked,) = send(address, contents[-1], params={"logits": "true"}).json()["results"]
+    shares = np.exp(asked["logits"]) / np.exp(asked["logits"]).sum()
+    np.testing.assert_allclose(shares, by_hand(model_file, contents[-1]), atol=1e-6)
     top = send(address, contents[0], params={"top_k": 1}).json()["results"][0]["predictions"]
     assert len(top) == 1
 
@@ -159,6 +163,7 @@ def test_bad_requests_are_one_error(server):
     address, _ = server
     assert errors(send(address, b"", params={"top_k": "0"})) == "bad_top_k"
     assert errors(send(address, b"", params={"top_k": "²"})) == "bad_top_k"
+    assert errors(send(address, b"", params={"logits": "yes"})) == "bad_logits"
     nine = [("x", ("a.png", b"a"))] * 9
     response = requests.post(f"{address}/predict", files=nine, timeout=20)
     assert (response.status_code, errors(response)) == (413, "too_many_images")
@@ -338,4 +343,6 @@ def test_several_labels_and_outputs_without_a_name(server):
     probabilities = np.array([0.6, 0.1, 0.9, 0.3], np.float32)
     assert served.labels(probabilities) is None
     assert several.labels(probabilities) == ["a cat", "output 3"]
+    untuned = dataclasses.replace(served, about={**served.about, "task": "labels"})
+    assert untuned.labels(probabilities[:3]) == ["a cat", "Žluťoučký"]
     assert [entry["class"] for entry in several.top(probabilities, 2)] == ["Žluťoučký", "a cat"]

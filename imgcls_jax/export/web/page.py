@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import PIL
 
+from imgcls_jax.export import batches
+
 FOLDER = Path(__file__).parent / "files"
 """HTML, CSS and JavaScript, to read."""
 RUNTIME = "onnxruntime-web 1.30.0 (Microsoft, MIT license)"
@@ -26,6 +28,9 @@ def description(about: Mapping[str, Any], name: str, where: Literal["browser", "
         "class_names": about["class_names"],
         # The version whose resizing the page repeats: this environment's.
         "preprocessing": {**about["preprocessing"], "pillow": int(PIL.__version__.partition(".")[0])},
+        "task": about.get("task", "classes"),
+        "temperature": about["temperature"],
+        "thresholds": batches.thresholds(about),
         "license": about["license"],
         "version": about["imgcls_jax"]["version"],
         "written": about["imgcls_jax"]["written"],

@@ -65,11 +65,6 @@ def write(
     Raises:
       UserError: the model cannot be ONNX, the runtime cannot be downloaded, or the folder cannot be written.
     """
-    if program.config.loss.task == "labels":
-        raise UserError(
-            f"{program.config.name} predicts several labels per image, and the page shows the one most probable class: "
-            "export to onnx"
-        )
     archive = runtime()
     try:
         folder.mkdir(parents=True, exist_ok=True)

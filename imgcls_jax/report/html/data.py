@@ -36,7 +36,8 @@ def summary(run: Material) -> dict[str, Any]:
     most = max(max(column) for column in counts.values())
     return values | {
         "note": "",
-        "splits": [(split.name, len(split), f"{split.canvas.height} × {split.canvas.width} × {split.canvas.channels}")
+        "splits": [(split.name, f"{len(split):,}",
+                    f"{split.canvas.height} × {split.canvas.width} × {split.canvas.channels}")
                    for split in dataset.splits],
         "columns": list(counts),
         "classes": [

@@ -1,15 +1,21 @@
 // The page: images come in by a file, a drop, the clipboard or the camera; the model, here or on the server, answers.
 
-import { toCanvas } from "./pixels.js";
+import * as evidence from "./evidence.js";
+import { fit, inBrowser, onServer } from "./model.js";
 
-const TOP = 5;
+const MOST_LABELS = 12; // that are listed, unless more are chosen
+const SMALL = 280; // pixels per side, up to which an image is enlarged
+const PATIENCE = 250; // ms that a batch of blanked images may take, as a new image waits for it
 const MOST_PIXELS = 50_000_000;
 const by = (id) => document.getElementById(id);
 
 let about; // what is known of the model, a promise
 let turn = 0; // of the newest image, as answers may come late
+let search = 0; // of the newest explanation, likewise
+let shown; // what is known of the image that is shown: {predictions, canvas, rows}
 
 function fail(message) {
+  hideEvidence();
   by("error").textContent = message;
   by("error").hidden = false;
   by("status").hidden = true;
@@ -23,30 +29,49 @@ function say(message) {
   by("status").textContent = message;
 }
 
-function show(predictions, milliseconds) {
+/** An element with a class and a text. */
+function element(tag, kind, text) {
+  const made = document.createElement(tag);
+  if (kind) made.className = kind;
+  made.textContent = text;
+  return made;
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+function show(predictions, milliseconds, { thresholds }) {
+  // As the server and Python compare them: in float32.
+  const isChosen = ({ label, probability }) => probability >= Math.fround(thresholds[label]);
+  const chosen = thresholds ? predictions.filter(isChosen) : predictions.slice(0, 1);
+  const listed = thresholds ? predictions.filter((one, i) => i < MOST_LABELS || isChosen(one)) : predictions;
   const list = by("classes");
   list.replaceChildren(
-    ...predictions.map((prediction) => {
-      const item = document.createElement("li");
-      const [name, share] = ["class", "share"].map((kind) => {
-        const part = document.createElement("span");
-        part.className = kind;
-        return part;
-      });
-      name.textContent = prediction.class;
-      share.textContent = `${(100 * prediction.probability).toFixed(1)} %`;
+    ...listed.map((prediction) => {
+      const item = element("li", chosen.includes(prediction) ? "chosen" : "", "");
       item.style.setProperty("--share", `${100 * prediction.probability}%`);
-      item.append(name, " ", share);
+      const share = element("span", "share", percent(prediction.probability));
+      item.append(element("span", "class", prediction.class), " ", share);
+      if (thresholds) {
+        const threshold = thresholds[prediction.label];
+        item.style.setProperty("--threshold", `${100 * threshold}%`);
+        share.append(element("span", "least", ` ${isChosen(prediction) ? "≥" : "<"} ${percent(threshold)}`));
+        item.append(element("span", "threshold", ""));
+        if (isChosen(prediction)) item.firstChild.prepend("✓ ");
+      }
       return item;
     })
   );
   list.hidden = false;
   say(`Answered in ${Math.round(milliseconds)} ms.`);
-  // Read out where it is not seen; the list says it to the eye.
-  const first = document.createElement("span");
-  first.className = "unseen";
-  first.textContent = `${predictions[0].class}, ${(100 * predictions[0].probability).toFixed(1)} %. `;
-  by("status").prepend(first);
+  if (thresholds) {
+    const names = chosen.map((one) => one.class).join(", ");
+    by("status").prepend(element("strong", "", names || "No label reaches its threshold"), ". ");
+  } else {
+    // Read out where it is not seen; the list says it to the eye.
+    const [first] = predictions;
+    by("status").prepend(element("span", "unseen", `${first.class}, ${percent(first.probability)}. `));
+  }
+  return listed;
 }
 
 /** Draw what is classified, in the size of the original. */
@@ -57,6 +82,7 @@ function draw(source, width, height) {
   const canvas = by("picture");
   canvas.width = width;
   canvas.height = height;
+  canvas.classList.toggle("small", Math.max(width, height) < SMALL);
   // Not a canvas of the graphics card, which may round in its own way.
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.clearRect(0, 0, width, height);
@@ -80,6 +106,7 @@ async function decode(blob) {
 
 async function open(blob, name) {
   const own = ++turn;
+  hideEvidence();
   stopCamera();
   say("Reading the image …");
   try {
@@ -92,13 +119,16 @@ async function open(blob, name) {
     }
     by("picture").setAttribute("aria-label", `The image ${name}`);
     say("Loading the model …");
-    const classify = await model; // an image that comes before it waits
+    const { classify } = await model; // an image that comes before it waits
     if (own !== turn) return;
     say("Classifying …");
     await new Promise((resolve) => setTimeout(resolve)); // so that the image is seen before the work begins
     const started = performance.now();
-    const predictions = await classify(image, blob);
-    if (own === turn) show(predictions, performance.now() - started);
+    const answer = await classify(image, blob);
+    if (own !== turn) return;
+    const predictions = show(answer.predictions, performance.now() - started, await about);
+    shown = { predictions, canvas: answer.canvas };
+    by("evidence").hidden = !image;
   } catch (error) {
     if (own === turn) fail(error.message);
   }
@@ -106,47 +136,11 @@ async function open(blob, name) {
 
 // ---- the model
 
-async function inBrowser(about) {
-  const ort = await import("./ort.wasm.min.mjs");
-  ort.env.wasm.wasmPaths = new URL("./", import.meta.url).href;
-  ort.env.wasm.numThreads = 1; // several need headers that a static host does not send
-  const session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
-  const [height, width] = about.preprocessing.canvas;
-  const shape = [1, height, width, about.preprocessing.channels];
-  const run = async (image) => {
-    const made = await session.run({ image: new ort.Tensor("uint8", toCanvas(image, about.preprocessing), shape) });
-    return { probabilities: Array.from(made.probabilities.data), logits: Array.from(made.logits.data) };
-  };
-  window.imgcls = { run }; // for tests, and for the curious
-  return async (image) => {
-    const { probabilities } = await run(image);
-    return probabilities
-      .map((probability, label) => ({ class: about.class_names[label] ?? `output ${label}`, probability, label }))
-      .sort((a, b) => b.probability - a.probability || a.label - b.label)
-      .slice(0, TOP);
-  };
-}
-
-function onServer() {
-  return async (_, blob) => {
-    let answer;
-    try {
-      const headers = { "Content-Type": "application/octet-stream" };
-      answer = await fetch(`predict?top_k=${TOP}`, { method: "POST", body: blob, headers });
-    } catch {
-      throw new Error("The server does not answer.");
-    }
-    const content = await answer.json();
-    if (!answer.ok) throw new Error(`The server refuses: ${content.error.message}.`);
-    return content.results[0].predictions;
-  };
-}
-
 async function load() {
   about = fetch("about.json").then((answer) => answer.json());
   const known = await about;
   describe(known);
-  return known.where === "browser" ? inBrowser(known) : onServer();
+  return known.where === "browser" ? inBrowser(known) : onServer(known);
 }
 
 /** Say what the model is. */
@@ -154,10 +148,14 @@ function describe(about) {
   by("name").textContent = about.name;
   document.title = `Classify an image: ${about.name}`;
   const names = about.class_names;
+  const [kind, verb] = about.thresholds ? ["labels", "Finds"] : ["classes", "Tells apart"];
   by("about").textContent =
-    names.length > 8
-      ? `Tells ${names.length.toLocaleString("en")} classes apart, such as ${names.slice(0, 3).join(", ")}.`
-      : `Tells apart: ${names.join(", ")}.`;
+    names.length > 10
+      ? `${verb} ${names.length.toLocaleString("en")} ${kind}, such as ${names.slice(0, 3).join(", ")}.`
+      : `${verb}: ${names.join(", ")}.`;
+  by("thresholds").hidden = !about.thresholds;
+  if (about.thresholds) by("answer-title").textContent = "Labels";
+  by("classes").classList.toggle("labels", Boolean(about.thresholds));
   const [height, width] = about.preprocessing.canvas;
   const color = about.preprocessing.channels === 1 ? "gray" : "color";
   const rows = {
@@ -167,16 +165,138 @@ function describe(about) {
   };
   if (about.runtime) rows["Runs with"] = about.runtime;
   by("details").replaceChildren(
-    ...Object.entries(rows).flatMap(([term, value]) => {
-      const [dt, dd] = ["dt", "dd"].map((tag) => document.createElement(tag));
-      dt.textContent = term;
-      dd.textContent = value;
-      return [dt, dd];
-    })
+    ...Object.entries(rows).flatMap(([term, value]) => [element("dt", "", term), element("dd", "", value)])
   );
   by("where").textContent = about.where === "browser"
     ? "The model runs in this browser: images stay on this device."
-    : "Images are sent to the server that this page comes from, which classifies them and keeps none.";}
+    : "Images are sent to the server that this page comes from, which classifies them and keeps none.";
+}
+
+// ---- the evidence
+
+function hideEvidence() {
+  search++;
+  shown = undefined;
+  for (const id of ["evidence", "map", "after", "quit", "progress"]) by(id).hidden = true;
+  by("finding").textContent = ""; // never hidden, so that what is put there is read out
+  by("before").hidden = by("explain").hidden = false;
+  by("picture").classList.remove("gray");
+}
+
+/** Blank one place after the other, and collect the logits of each. */
+async function explain() {
+  const own = ++search;
+  const { preprocessing: recipe } = await about;
+  const { logits, most } = await model;
+  if (own !== search) return;
+  const picture = by("picture");
+  const wanted = [null, ...evidence.places(recipe)]; // the image itself first
+  by("progress").max = wanted.length;
+  by("progress").value = 0;
+  by("explain").hidden = true;
+  by("finding").textContent = "";
+  by("quit").hidden = by("progress").hidden = false;
+  by("quit").focus();
+  const now = shown;
+  const rows = [];
+  try {
+    now.canvas ??= await fit(picture.getContext("2d").getImageData(0, 0, picture.width, picture.height), recipe);
+    for (let batch = 1; rows.length < wanted.length && own === search; ) {
+      const places = wanted.slice(rows.length, rows.length + batch);
+      const started = performance.now();
+      rows.push(...(await logits(places.map((place) => evidence.blanked(now.canvas, place, recipe)))));
+      const each = (performance.now() - started) / places.length;
+      batch = Math.max(1, Math.min(most, Math.round(PATIENCE / each)));
+      if (own === search) by("progress").value = rows.length;
+    }
+    if (own !== search) return;
+    now.rows = rows;
+    by("of").replaceChildren(
+      ...now.predictions.map((prediction) => {
+        const option = element("option", "", prediction.class);
+        option.value = prediction.label;
+        return option;
+      })
+    );
+    const isAtStop = document.activeElement === by("quit");
+    by("before").hidden = true;
+    by("after").hidden = false;
+    by("over").checked = true;
+    if (isAtStop) by("of").focus();
+    await showEvidence();
+  } catch (error) {
+    if (own !== search) return;
+    endSearch();
+    by("finding").textContent = error.message;
+  }
+}
+
+function endSearch() {
+  search++;
+  by("quit").hidden = by("progress").hidden = true;
+  by("explain").hidden = false;
+}
+
+/** Show the evidence for the class that is chosen. */
+async function showEvidence() {
+  const known = await about;
+  const { predictions, rows } = shown;
+  const prediction = predictions.find(({ label }) => label === Number(by("of").value));
+  const { label, class: name } = prediction;
+  const [whole, ...others] = rows.map((logits) => evidence.logit(logits, label, known.task));
+  const drops = others.map((one) => whole - one);
+  window.imgcls.drops = drops;
+  const all = evidence.places(known.preprocessing);
+  const last = all[all.length - 1];
+  const most = drops.indexOf(Math.max(...drops));
+  const [before, after] = [rows[0], rows[1 + most]].map((logits) => evidence.probability(logits, label, known));
+  by("finding").textContent =
+    drops[most] > 0
+      ? `Row ${all[most].row + 1}, column ${all[most].column + 1} of ${last.row + 1} × ${last.column + 1} places ` +
+        `matters most: blanking it takes “${name}” from ${percent(before)} to ${percent(after)}.`
+      : `No single place matters: whichever is blanked, the logit of “${name}” does not fall.`;
+  const limit = Math.max(...drops.map(Math.abs)).toFixed(2);
+  by("low").textContent = `−${limit}`;
+  by("high").textContent = `+${limit}`;
+  evidence.draw(by("map"), by("picture"), known.preprocessing, drops);
+  fillTable(all, drops, most, name);
+  showOver();
+}
+
+function showOver() {
+  by("map").hidden = !by("over").checked;
+  by("picture").classList.toggle("gray", by("over").checked);
+}
+
+function fillTable(all, drops, most, name) {
+  const lines = [];
+  all.forEach(({ row, column }, i) => {
+    if (column === 0) lines.push([element("th", "", row + 1)]);
+    const text = Number(drops[i].toFixed(2)).toFixed(2).replace("-", "−"); // no −0.00
+    lines[row].push(element("td", i === most && drops[i] > 0 ? "most" : "", text));
+  });
+  const columns = lines[0].slice(1).map((_, column) => element("th", "", column + 1));
+  columns.forEach((head) => head.setAttribute("scope", "col"));
+  lines.forEach(([head]) => head.setAttribute("scope", "row"));
+  const line = (cells) => {
+    const made = document.createElement("tr");
+    made.append(...cells);
+    return made;
+  };
+  by("table").replaceChildren(
+    element("caption", "", `How far the logit of “${name}” falls, by row and column`),
+    line([element("td", "", ""), ...columns]),
+    ...lines.map(line)
+  );
+}
+
+by("explain").addEventListener("click", explain);
+by("quit").addEventListener("click", () => {
+  endSearch();
+  by("explain").focus();
+});
+by("of").addEventListener("change", showEvidence);
+by("over").addEventListener("change", showOver);
 
 // ---- the camera
 
@@ -199,6 +319,7 @@ by("camera").addEventListener("click", async () => {
     return;
   }
   turn++;
+  hideEvidence();
   by("video").srcObject = stream;
   await by("video").play();
   by("picture").hidden = by("hint").hidden = by("choose").hidden = by("camera").hidden = true;
@@ -228,6 +349,7 @@ function openFirst(files) {
   if (file) open(file, file.name);
 }
 
+by("file").addEventListener("click", () => (by("file").value = "")); // so that the same file may be chosen again
 by("file").addEventListener("change", () => openFirst(by("file").files));
 for (const kind of ["dragenter", "dragover"]) {
   document.addEventListener(kind, (event) => {
@@ -246,7 +368,7 @@ document.addEventListener("drop", (event) => {
 });
 document.addEventListener("paste", (event) => openFirst(event.clipboardData.files));
 
-/** A promise of the function from an image to [{class, probability}], the most probable first. */
+/** A promise of what answers. */
 const model = load();
 model.then(
   () => document.body.setAttribute("data-ready", ""),

@@ -124,7 +124,7 @@ function nearest(pixels, height, width, channels, toHeight, toWidth) {
 }
 
 /** The size to which an image is resized before it is cut or padded. */
-function resizedSize(h, w, [height, width], fit) {
+export function resizedSize(h, w, [height, width], fit) {
   if (fit === "stretch") return [height, width];
   const isWide = w * height >= h * width;
   if (fit === "crop") {

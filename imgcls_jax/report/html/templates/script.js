@@ -41,7 +41,7 @@
 
   // ---- confusion matrices
 
-  const percent = (share) => `${(100 * share).toPrecision(3)} %`;
+  const percent = (share) => `${share >= 0.001 ? (100 * share).toFixed(1) : (100 * share).toPrecision(1)} %`;
 
   const card = (names, [source, file, own, other], [row, column]) => {
     const item = document.createElement("li");
