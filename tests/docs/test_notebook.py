@@ -45,7 +45,7 @@ def test_fine_tune_and_explain(tmp_path):
     pytest.importorskip("skimage")
     figures, said, _ = run("fine_tune_and_explain.ipynb", tmp_path)
     assert figures == 3, "the photographs, the heat maps and the reliability diagram"
-    assert accuracy(said) > 70
+    assert accuracy(said) > 65
     shares = [float(part.strip().rpartition(" ")[2]) for part in said.partition("heat on the digit: ")[2].split("%")[:2]]
     assert shares[0] > shares[1] + 10, "the heat is on the digit, above its share of the area"
     falls = [float(part.split(" ")[0].rstrip(",")) for part in said.partition("the logit falls ")[2].split("by ")[1:3]]
