@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
     from imgcls_jax.weights.catalog import Entry
+    from imgcls_jax.weights.timm import Counterpart
     from imgcls_jax.weights.torch_names import Rule
 
 Positive = Annotated[int, Field(gt=0)]
@@ -96,6 +97,10 @@ class Model(Component, root=True):
         BatchNorm's `num_batches_tracked` is always left out.
         """
         return False
+
+    def in_timm(self) -> "Counterpart | None":
+        """Return timm's network that computes the same, for weights of timm's repositories. Default: none."""
+        return None
 
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort paths in the order of the torch network's `parameters()`, the head last.

@@ -51,8 +51,9 @@ class Transfer:
     table prints them ("layer4.*", "head.*"); one that matches nothing is an error."""
 
     init_from: str | None = None
-    """A torch or safetensors file, a published name ("torchvision/resnet50.IMAGENET1K_V2") or a work directory;
-    None: everything is random."""
+    """A torch or safetensors file, a published name ("torchvision/resnet50.IMAGENET1K_V2"), a repository that timm or
+    `imgcls push` filled ("hf:timm/resnet50.a1_in1k"), a folder of the latter, or a work directory; None: everything is
+    random."""
     replace: tuple[str, ...] = ()
     """Parameters (and BatchNorm statistics) that keep their random initialization although `init_from` is given."""
     freeze: tuple[str, ...] = ()

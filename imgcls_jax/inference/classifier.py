@@ -84,7 +84,7 @@ class Classifier:
 
         Args:
           source: the work directory of a run, whose best checkpoint is taken (its data and devices need not be there),
-            a folder that `imgcls push` wrote, or "hf://OWNER/NAME"; the name of published weights, such as
+            a folder that `imgcls push` wrote, or "hf://OWNER/NAME", also timm's; a name of published weights, such as
             "torchvision/resnet50.IMAGENET1K_V2", downloaded unless they are in the cache; a file that `export` wrote
             (.onnx and .stablehlo predict and evaluate, no more); or, with `config`, any torch or safetensors file.
           config: the experiment whose network, preprocessing, classes and data belong to the weights. None: a run's

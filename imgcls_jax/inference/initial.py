@@ -1,4 +1,4 @@
-"""Initial values from elsewhere: a torch or safetensors file, a published checkpoint, or an earlier run."""
+"""Initial values from elsewhere: a torch or safetensors file, published weights, a repository, or a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Any
 
 from imgcls_jax import config as c
 from imgcls_jax import weights
-from imgcls_jax.inference import heads, restore
+from imgcls_jax.export.hub import folder, remote
+from imgcls_jax.inference import exported, heads, repository, restore
+from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.record import documents
 from imgcls_jax.weights import fit, paths
 
@@ -32,19 +34,34 @@ def load(
     if source is None:
         return None, []
     replace = config.transfer.replace
-    if Path(source).is_dir():
+    origin = _opened(source)
+    if isinstance(origin, TrainedModel):
         shapes = {path: tuple(leaf.shape) for tree in (params, stats) for path, leaf in paths.flatten(tree).items()}
-        run = restore.of_run(source)
-        arrays, notes = heads.in_order_of(run, config, class_names, shapes)
-        notes = [*run.notes, *notes]
-        notes += departures(documents.preprocessing(config.data), documents.preprocessing(run.config.data))
+        arrays, notes = heads.in_order_of(origin, config, class_names, shapes)
+        notes = [*origin.notes, *notes]
+        notes += departures(documents.preprocessing(config.data), documents.preprocessing(origin.config.data))
         return fit.fit(arrays, shapes, replace, notes=notes), notes
+    if origin is not None:
+        seen = origin.card.closest(config.data.image_size)
+        notes = [origin.description(seen)]
+        loaded = weights.from_torch(origin.state(config.model), config.model, params, stats, replace, notes)
+        theirs = _published(seen) | {"fit": origin.card.fit}
+        return loaded, notes + departures(documents.preprocessing(config.data), theirs)
     file, entry = weights.resolve(source)
     notes = []
     loaded = weights.from_torch(weights.read(file), config.model, params, stats, replace, notes)
     if entry is not None:
         notes += departures(documents.preprocessing(config.data), _published(entry.preprocessing))
     return loaded, notes
+
+
+def _opened(source: str) -> TrainedModel | repository.TimmWeights | None:
+    """A run, or a repository's weights; None: a published name, or a file."""
+    if remote_one := remote.repository_of(source):
+        return repository.opened(remote_one)
+    if folder.is_published(source):
+        return exported.read(Path(source) / folder.WEIGHTS, foreign=True)
+    return restore.of_run(source) if Path(source).is_dir() else None
 
 
 def departures(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:

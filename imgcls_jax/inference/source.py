@@ -1,4 +1,5 @@
-"""Where trained models come from: a run, its published folder, published weights by name, or weights with a config."""
+"""Where trained models come from: a run, its published folder, a repository, published weights by name, or weights with
+a config."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,11 @@ import numpy as np
 
 from imgcls_jax import config as c
 from imgcls_jax import weights
+from imgcls_jax.config.model import Model
 from imgcls_jax.data.split import trained_on
 from imgcls_jax.errors import UserError
-from imgcls_jax.export.hub import folder
-from imgcls_jax.inference import exported, initial, restore
+from imgcls_jax.export.hub import folder, remote
+from imgcls_jax.inference import exported, initial, repository, restore
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.models import architectures, network
 from imgcls_jax.models.network import Tree
@@ -25,15 +27,18 @@ _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 _Arrays = dict[str, np.ndarray]
 # Images per step: published networks are large, and one at a time would waste the device.
 _BATCH = 32
+_IMAGENET = 1000
 
 
 def read(source: str | Path, config: c.Config | None = None) -> TrainedModel:
     """Read a trained model; see `Classifier.load` for the arguments and errors."""
-    published = folder.weights_of(source)
     if config is not None:
-        return _of_config(published or source, config)
-    if published:
-        return exported.read(published, foreign=True)
+        return _of_config(source, config)
+    if found := remote.repository_of(source):
+        opened = repository.opened(found)
+        return _timm(opened) if isinstance(opened, repository.TimmWeights) else opened
+    if folder.is_published(source):
+        return exported.read(Path(source) / folder.WEIGHTS, foreign=True)
     if Path(source).is_dir():
         return restore.of_run(source)
     if entry := weights.published().get(str(source)):
@@ -51,7 +56,7 @@ def read(source: str | Path, config: c.Config | None = None) -> TrainedModel:
 def _of_config(source: str | Path, config: c.Config) -> TrainedModel:
     """Read weights for the network of a config; every parameter must be among them."""
     config = dataclasses.replace(config, transfer=c.Transfer(init_from=str(source)))
-    is_run = Path(source).is_dir()
+    is_run = Path(source).is_dir() and not folder.is_published(source)
     class_names = restore.of_run(source).class_names if is_run else config.data.source.open().class_names
     abstract = shapes(config, class_names)
     loaded, notes = initial.load(config, *abstract)
@@ -64,11 +69,26 @@ def _of_config(source: str | Path, config: c.Config) -> TrainedModel:
 
 def _published(entry: weights.Entry) -> TrainedModel:
     """Read published weights; an output layer that they lack is zero."""
-    config, class_names = published_config(entry), _class_names(entry)
-    if not entry.head:
-        config = dataclasses.replace(
-            config, transfer=c.Transfer(init_from=entry.name, replace=(f"{config.model.head_prefix}*",))
-        )
+    return _without_config(published_config(entry), _class_names(entry))
+
+
+def _timm(found: repository.TimmWeights) -> TrainedModel:
+    """Read a repository of timm's with the preprocessing that it states; an output layer that it lacks is zero."""
+    names = found.card.class_names
+    if names is None and found.card.num_classes == _IMAGENET and found.card.tag.endswith("in1k"):
+        names = _imagenet()
+    if names is None:
+        names = tuple(map(str, range(found.card.num_classes)))
+    config = _made_for(found.where, found.network(), found.card.sizes[0])
+    canvas = dataclasses.replace(config.data.canvas, fit=found.card.fit)
+    return _without_config(dataclasses.replace(config, data=dataclasses.replace(config.data, canvas=canvas)), names)
+
+
+def _without_config(config: c.Config, class_names: tuple[str, ...]) -> TrainedModel:
+    """Read the weights that a config starts from; an output layer that they lack, having no classes, is zero."""
+    if not class_names:
+        replace = (f"{config.model.head_prefix}*",)
+        config = dataclasses.replace(config, transfer=dataclasses.replace(config.transfer, replace=replace))
     abstract = shapes(config, class_names)
     loaded, _ = initial.load(config, *abstract)
     zeros = {path: np.zeros(x.shape, x.dtype) for tree in abstract for path, x in paths.flatten(tree).items()}
@@ -78,11 +98,15 @@ def _published(entry: weights.Entry) -> TrainedModel:
 
 def published_config(entry: weights.Entry) -> c.Config:
     """Make the config of published weights: their network, and the preprocessing that they were made for."""
-    made_for = entry.preprocessing
+    return _made_for(entry.name, architectures()[entry.model], entry.preprocessing)
+
+
+def _made_for(name: str, model: Model, made_for: weights.Preprocessing) -> c.Config:
+    """The config of the weights that `init_from` calls so."""
     side = made_for.resize or made_for.crop
     interpolation = "bilinear" if made_for.interpolation == "none" else made_for.interpolation
     return c.Config(
-        name=entry.name,
+        name=name.removeprefix("hf://"),
         data=c.Data(
             source=c.Arrays(),
             canvas=c.Canvas(side, side, interpolation=interpolation),
@@ -91,14 +115,14 @@ def published_config(entry: weights.Entry) -> c.Config:
             std=made_for.std,
         ),
         augment=(),
-        model=architectures()[entry.model],
+        model=model,
         loss=c.CrossEntropy(),
         optim=c.Optim(optimizer=c.SGD(), schedule=c.Schedule(peak=0.1, shape=c.Constant())),
         batch_size=_BATCH,
         epochs=1,
         precision="fp32",
         seed=0,
-        transfer=c.Transfer(init_from=entry.name),
+        transfer=c.Transfer(init_from=name),
     )
 
 
@@ -108,6 +132,10 @@ def _class_names(entry: weights.Entry) -> tuple[str, ...]:
         return ()
     if entry.dataset == "CIFAR-10":
         return _CIFAR10
+    return _imagenet()
+
+
+def _imagenet() -> tuple[str, ...]:
     # The names of torchvision's `ResNet50_Weights.IMAGENET1K_V2.meta["categories"]` (BSD-3-Clause).
     return tuple(resources.files(__package__).joinpath("imagenet_classes.txt").read_text("utf-8").splitlines())
 

@@ -1,7 +1,7 @@
 """DINOv2's vision transformer (Oquab et al. 2023; registers: Darcet et al. 2023), with the names of
 facebookresearch/dinov2. Its mask token, which only pre-training uses, is left out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from imgcls_jax.models.layers import Conv2d, DropPath, at_least_float32
 from imgcls_jax.weights import torch_names as t
 from imgcls_jax.weights.catalog import Entry, Preprocessing
 from imgcls_jax.weights.paths import in_order
+from imgcls_jax.weights.timm import Counterpart
 
 Size = Literal["small", "base", "large"]
 
@@ -101,6 +102,11 @@ class DINOv2(Model):
         """The token that stood for masked patches in pre-training has no place here."""
         return name == "mask_token"
 
+    def in_timm(self) -> Counterpart:
+        """Return timm's network; for images of other sides than 518 it resizes its positions otherwise."""
+        name = f"vit_{self.size}_patch14_{'reg4_' if self.registers else ''}dinov2"
+        return Counterpart(name, pooling="token", rename=_of_timm)
+
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as the original registers."""
         return in_order(paths, _REGISTERED)
@@ -125,6 +131,15 @@ class DINOv2(Model):
             _published("b", True, 86_583_552, 84.6),
             _published("l", True, 304_372_736, 86.7),
         )
+
+
+def _of_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename timm's tensors; with registers, timm has added the class token's position to the token itself."""
+    renamed = {"register_tokens" if name == "reg_token" else name: array for name, array in state.items()}
+    positions = renamed.get("pos_embed")
+    if positions is not None and positions.ndim == 3 and positions.shape[1] == GRID * GRID:
+        renamed["pos_embed"] = np.concatenate([np.zeros_like(positions[:, :1]), positions], axis=1)
+    return renamed
 
 
 def _published(size: str, registers: bool, num_params: int, top1: float) -> Entry:

@@ -6,12 +6,13 @@ convolution to the right and below.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -24,6 +25,7 @@ from imgcls_jax.models.layers import BatchNorm, Conv2d, DropPath, global_average
 from imgcls_jax.weights import torch_names as t
 from imgcls_jax.weights.catalog import Entry, Preprocessing
 from imgcls_jax.weights.paths import in_order
+from imgcls_jax.weights.timm import Counterpart
 
 Version = Literal["lite0", "lite1", "lite2"]
 _STEM, _TOP = 32, 1280
@@ -115,6 +117,10 @@ class EfficientNetLite(Model):
             *heads.torch_rules("_fc", self.head),
         )
 
+    def in_timm(self) -> Counterpart:
+        """Return timm's network with TensorFlow's padding; its others of the name have torch's."""
+        return Counterpart(f"tf_efficientnet_{self.version}", rename=partial(_of_timm, self.version))
+
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as efficientnet-lite-pytorch registers."""
         return in_order(paths, _REGISTERED)
@@ -161,18 +167,46 @@ def _entry(version: Version, sha256: str, num_params: int, top1: float) -> Entry
     )
 
 
+# timm's names to those of efficientnet-lite-pytorch: of the network, of its first block, of the others.
+_TIMM = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
+_TIMM_FIRST = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
+_TIMM_BLOCK = {
+    "conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1", "conv_pwl": "_project_conv",
+    "bn3": "_bn2",
+}  # fmt: skip
+
+
+def _of_timm(version: Version, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rename timm's tensors, whose blocks are counted by stage; those of other networks keep their names."""
+    repeats = [_repeats(version, i) for i in range(len(_STAGES))]
+    renamed = {}
+    for name, array in state.items():
+        first, *rest = name.split(".")
+        if first == "blocks" and len(rest) == 4 and rest[0].isdigit() and rest[1].isdigit():
+            index, names = sum(repeats[: int(rest[0])]) + int(rest[1]), _TIMM_BLOCK if int(rest[0]) else _TIMM_FIRST
+            name = ".".join(["_blocks", str(index), names.get(rest[2], rest[2]), rest[3]])
+        else:
+            name = ".".join([_TIMM.get(first, first), *rest])
+        renamed[name] = array
+    return renamed
+
+
 def blocks_of(version: Version) -> list[Block]:
     """List the shapes of all blocks; the stem and the top are not scaled, nor is the depth of the first and last
     stage."""
     scaling, inputs, blocks = _SCALINGS[version], _STEM, []
     for i, stage in enumerate(_STAGES):
-        ends = i in (0, len(_STAGES) - 1)
-        repeats = stage.repeats if ends else math.ceil(scaling.depth * stage.repeats)
         channels = _scaled(stage.channels, scaling.width)
-        for j in range(repeats):
+        for j in range(_repeats(version, i)):
             blocks.append(Block(inputs, channels, stage.kernel, stage.stride if j == 0 else 1, stage.expansion))
             inputs = channels
     return blocks
+
+
+def _repeats(version: Version, stage: int) -> int:
+    """The number of blocks of the stage of that index."""
+    ends = stage in (0, len(_STAGES) - 1)
+    return _STAGES[stage].repeats if ends else math.ceil(_SCALINGS[version].depth * _STAGES[stage].repeats)
 
 
 def _scaled(channels: int, width: float) -> int:

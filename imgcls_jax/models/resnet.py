@@ -18,6 +18,7 @@ from imgcls_jax.models.residual import BasicBranch, MakeConv, conv, projection
 from imgcls_jax.weights import torch_names as t
 from imgcls_jax.weights.catalog import Entry, torchvision
 from imgcls_jax.weights.paths import in_order
+from imgcls_jax.weights.timm import Counterpart
 
 Name = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
@@ -94,6 +95,11 @@ class ResNet(Model):
             ),
             *heads.torch_rules("fc", self.head),
         )
+
+    def in_timm(self) -> Counterpart | None:
+        """Return timm's network, whose names of both the network and its tensors are torchvision's."""
+        same = self.stem == "imagenet" and self.downsample_in == "conv2"
+        return Counterpart(self.name) if same else None
 
     def torch_order(self, paths: Iterable[str]) -> list[str]:
         """Sort as torchvision registers."""

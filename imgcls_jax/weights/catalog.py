@@ -21,7 +21,7 @@ class Preprocessing:
     """Length of the short side after the resize, pixels; None: images are taken as they are."""
     crop: int
     """Side of the central square that the model sees, pixels."""
-    interpolation: Literal["bilinear", "bicubic", "none"]
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos", "none"]
     """With antialiasing, as Pillow's."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     """Of each channel of images in [0, 1]; it is subtracted."""

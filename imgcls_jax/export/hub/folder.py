@@ -25,16 +25,13 @@ def is_published(folder: str | Path) -> bool:
     return (folder / WEIGHTS).is_file() and not (folder / "checkpoints").exists()
 
 
-def weights_of(source: str | Path) -> Path | None:
-    """Return the file of weights of a published run, downloaded where it is on Hugging Face; None: it is another kind
-    of source.
+def weights_of(repository: remote.Repository) -> Path:
+    """Return the file of weights of a published run on Hugging Face, downloaded.
 
     Raises:
       UserError: the repository cannot be read, or holds no such file.
     """
-    if repository := remote.repository_of(source):
-        return remote.download(repository, [WEIGHTS], need=WEIGHTS) / WEIGHTS
-    return Path(source) / WEIGHTS if is_published(source) else None
+    return remote.download(repository, [WEIGHTS], need=WEIGHTS) / WEIGHTS
 
 
 def check_target(folder: Path) -> None:

@@ -16,8 +16,8 @@ from imgcls_jax import download as downloads
 from imgcls_jax.display.console import Console
 from imgcls_jax.errors import UserError, short
 
-_NAME = re.compile(r"hf:/{1,2}([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?", re.ASCII)
-_SCHEME = re.compile(r"hf:/")  # pathlib makes one slash of two
+_NAME = re.compile(r"hf:/{0,2}([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?", re.ASCII)
+_SCHEME = re.compile(r"hf:")  # pathlib makes one slash of two
 _REACH = 10.0  # seconds until a server that does not answer is given up
 
 
@@ -35,10 +35,11 @@ class Repository:
 
 
 def repository_of(source: str | Path) -> Repository | None:
-    """Return the repository that "hf://OWNER/NAME" or "hf://OWNER/NAME@REVISION" names; None: it is no such text.
+    """Return the repository that "hf://OWNER/NAME" or "hf://OWNER/NAME@REVISION" names, also without the slashes;
+    None: it is no such text.
 
     Raises:
-      UserError: it begins with hf:/ and goes on otherwise.
+      UserError: it begins with hf: and goes on otherwise.
     """
     text = str(source)
     if not _SCHEME.match(text):
@@ -52,7 +53,13 @@ def repository_of(source: str | Path) -> Repository | None:
     return Repository(found[1], found[2])
 
 
-def download(repository: Repository, files: Sequence[str], *, need: str) -> Path:
+def download(
+    repository: Repository,
+    files: Sequence[str],
+    *,
+    need: str,
+    without: str = "so it was not published by imgcls push",
+) -> Path:
     """Return the folder of the cache that holds those of the files that a repository has; what is there is not
     downloaded again.
 
@@ -60,6 +67,7 @@ def download(repository: Repository, files: Sequence[str], *, need: str) -> Path
       repository: which, and which of its states.
       files: names of files.
       need: the one without which the others are of no use.
+      without: what it means that a repository lacks it, for the error.
 
     Raises:
       UserError: there is no such repository, revision or file; it may not be read; no connection, and not in the cache.
@@ -77,7 +85,7 @@ def download(repository: Repository, files: Sequence[str], *, need: str) -> Path
         )
     if not (Path(found) / need).is_file():
         raise UserError(
-            f"{repository} has no {need}, so it was not published by imgcls push"
+            f"{repository} has no {need}, {without}"
             if not offline
             else f"{need} of {repository} is not in the cache, and downloads are forbidden ($IMGCLS_OFFLINE or "
             "$HF_HUB_OFFLINE)"

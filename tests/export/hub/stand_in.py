@@ -13,16 +13,19 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 TOKEN, READER = "hf_writer", "hf_reader"
 
 
 class Hub:
-    """Repositories: by name the commits, each with its files."""
+    """Repositories: by name the commits, each with its files; `gated` names those that nobody may read."""
 
     def __init__(self) -> None:
         self.commits: dict[str, list[dict[str, bytes]]] = {}
         self.requests: list[str] = []
         self.private: dict[str, bool] = {}
+        self.gated: set[str] = set()
         self.address = ""
 
     def files(self, name: str) -> dict[str, bytes]:
@@ -54,6 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
         commits = self.hub.commits.get(name)
         if commits is None:
             self._answer(404, X_Error_Code="RepoNotFound")
+            return None
+        if name in self.hub.gated:
+            self._answer(403, X_Error_Code="GatedRepo")
             return None
         for index in range(len(commits)):
             if revision == sha(name, index):
@@ -138,6 +144,25 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
         return b"".join(parts)
+
+
+@contextmanager
+def reached(monkeypatch, tmp_path) -> Iterator[Hub]:
+    """Have huggingface_hub talk to a stand-in, with an empty cache and a token that may write."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.delenv("IMGCLS_OFFLINE", raising=False)
+    with serving() as hub:
+        # As the package sets them at its import, which may have been before.
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield hub
 
 
 def _oid(data: bytes) -> str:

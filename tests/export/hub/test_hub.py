@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import stand_in
 import yaml
-from stand_in import serving
 
 from imgcls_jax import Classifier, UserError
 from imgcls_jax.cli import app
@@ -42,19 +41,7 @@ def without_onnx(monkeypatch):
 @pytest.fixture
 def hub(monkeypatch, tmp_path, without_onnx):
     """The stand-in, with an empty cache and a token that may write."""
-    constants = pytest.importorskip("huggingface_hub.constants")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setenv("HF_TOKEN", stand_in.TOKEN)
-    monkeypatch.delenv("IMGCLS_OFFLINE", raising=False)
-    with serving() as hub:
-        # As the package sets them at its import, which may have been before.
-        monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
-        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with stand_in.reached(monkeypatch, tmp_path) as hub:
         yield hub
 
 
@@ -263,7 +250,8 @@ def test_a_folder_needs_no_package_and_a_repository_says_so(monkeypatch, tmp_pat
 
 def test_names_of_repositories():
     assert remote.repository_of("runs/x") is None
-    assert remote.repository_of("hf://a/b") == remote.Repository("a/b")
+    for text in ("hf://a/b", "hf:/a/b", "hf:a/b"):
+        assert remote.repository_of(text) == remote.Repository("a/b")
     assert str(remote.repository_of("hf://a-1/b.c_d@feature/x")) == "hf://a-1/b.c_d@feature/x"
 
 
