@@ -64,4 +64,4 @@ def test_extend(tmp_path):
     assert accuracy(said) > 80
     assert "TwoLayers(width=32)" in said
     assert "gap by epoch: [" in said
-    assert 'did you mean "gamma"?' in said
+    assert 'did you mean "epsilon"?' in said
