@@ -126,22 +126,7 @@ def test_devices_that_share_a_batch_send_little_but_the_gradients():
     ],
 )
 def test_bytes_sent_between_gpus(setting, kinds, most):
-    if importlib.util.find_spec("jax_cuda13_plugin") is None:
-        pytest.skip("jax_cuda13_plugin is not installed")
-    command = [
-        sys.executable,
-        "-m",
-        "imgcls_jax",
-        "plan",
-        "--config",
-        "configs/digits_cnn.py",
-        "--on",
-        "h100x8",
-        "--json",
-    ]
-    document = json.loads(
-        subprocess.run([*command, f"--config.{setting}"], capture_output=True, text=True, check=True).stdout
-    )
+    document = planned("configs/digits_cnn.py", "h100x8", setting)
     collectives = {kind: (count, sent) for kind, (count, sent) in document["training"]["collectives"].items()}
     assert collectives.keys() == kinds
     least = report.wire_bytes({"all-reduce": (1, document["minimum"])}, 8)
@@ -149,13 +134,49 @@ def test_bytes_sent_between_gpus(setting, kinds, most):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "package", "devices"), [("h100x8", "jax_cuda13_plugin", 8), ("v5e:2x2", "libtpu", 4)])
-def test_hardware_that_is_not_here(name, package, devices):
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed")
-    command = [sys.executable, "-m", "imgcls_jax", "plan", "--config", "configs/digits_cnn.py", "--on", name, "--json"]
-    document = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+@pytest.mark.parametrize(("name", "devices"), [("h100x8", 8), ("v5e:2x2", 4)])
+def test_hardware_that_is_not_here(name, devices):
+    document = planned("configs/digits_cnn.py", name)
     assert document["fits"] and document["devices"] == devices
     count, sent = document["training"]["collectives"]["all-reduce"]
     assert count > 0 and document["minimum"] <= sent <= 1.01 * document["minimum"]
     assert document["estimate"]["step"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("name", "devices"), [("v5e:2x2", 4), ("v5p:2x2x1", 4), ("h100x1", 1), ("h100x8", 8), ("h100x8x2", 16)]
+)
+@pytest.mark.parametrize(
+    ("spec", "settings", "gigaflops"),
+    [
+        # The forward pass of a ResNet-50 at 224 pixels has 4.1·10⁹ multiplications and additions (torchvision's
+        # `GFLOPS` in its documents, which counts both as one), and a step two more for each: but for the input of the
+        # first convolution, or, where layers are frozen, for their kernels and all that is below them.
+        ("cifar100_r50.py", [], (2 * 4.1, 6 * 4.1)),
+        (
+            "cifar10_r50.py",
+            ["data.canvas.height=256", "data.canvas.width=256", "data.image_size=(224, 224)"],
+            (5.8 * 4.09, 6 * 4.12),
+        ),
+        # KellerJordan/cifar10-airbench states 3.6·10¹⁴ for 9.9 epochs of 50,000 images and their evaluation.
+        ("cifar10_speedrun.py", [], (0.69, 0.76)),
+    ],
+)
+def test_deep_networks_compile_for_hardware_that_is_not_here(name, devices, spec, settings, gigaflops):
+    document = planned(f"configs/{spec}", name, *settings)
+    assert document["fits"] and document["devices"] == devices
+    least, most = gigaflops
+    assert least < document["training"]["flops"] * devices / document["batch_size"] / 1e9 < most
+    assert document["need"] > sum(document["training"]["memory"][part] for part in ("parameters", "optimizer"))
+
+
+def planned(spec, name, *settings):
+    """What `imgcls plan --json` prints; skips where the compiler is not installed."""
+    package = "jax_cuda13_plugin" if name.startswith("h100") else "libtpu"
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    command = [sys.executable, "-m", "imgcls_jax", "plan", "--config", spec, "--on", name, "--json"]
+    command += [f"--config.{setting}" for setting in settings]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
