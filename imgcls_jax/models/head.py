@@ -112,6 +112,6 @@ def torch_rules(name: str, head: Head, channels: int | None = None) -> tuple[t.R
             (f"{name}.hidden.{i}.norm", f"head.hidden.{i}.norm", t.BATCH_NORM),
         ]
     plain = not head.hidden and not head.batch_norm
-    outputs = dict.fromkeys([name if plain else f"{name}.out", *_OUTPUTS])
+    outputs = dict.fromkeys([name if plain else f"{name}.out", name, *_OUTPUTS])
     layers += [(output, "head.out", kind(t.LINEAR, first=not head.hidden)) for output in outputs]
     return t.rules(*layers)

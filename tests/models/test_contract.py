@@ -1,5 +1,7 @@
 """What holds for every architecture."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -177,3 +179,13 @@ def test_stages_end_with_the_head_in_order(case):
 
     nnx.eval_shape(run, model)
     assert names[-1] == "head"
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if hasattr(model, "head")])
+def test_a_file_s_output_layer_has_a_place_under_a_richer_head(name):
+    """So that `transfer.replace` leaves it out."""
+    rules = MODELS[name].torch_rules()
+    theirs = next(found for rule in rules if (found := rule.name_of("head.out.kernel")))
+    richer = dataclasses.replace(MODELS[name], head=cfg.Head(batch_norm=True)).torch_rules()
+    path = next(found for rule in richer if (found := rule.path_of(theirs)))
+    assert path == "head.out.kernel"
