@@ -19,8 +19,8 @@ with seed 0, each the best epoch on 500 images of the `val` folder:
     :lite0          96.20 %, loss 0.689   scales and biases train
     :lite0_as_run   95.40 %, loss 0.579   frozen, normalizes by the batch; 4 min 39 s on two CPU cores
 
-The order is the report's; a difference of four images of 500 does not prove it. The ResNet-18 was not run here: it needs
-torchvision's weights file.
+The order is the report's; a difference of four images of 500 does not prove it. The ResNet-18 was not run here: it
+needs torchvision's weights file.
 """
 
 import dataclasses
