@@ -34,7 +34,7 @@ def load(
     if source is None:
         return None, []
     replace = config.transfer.replace
-    origin = _opened(source)
+    origin = opened(source)
     if isinstance(origin, TrainedModel):
         shapes = {path: tuple(leaf.shape) for tree in (params, stats) for path, leaf in paths.flatten(tree).items()}
         arrays, notes = heads.in_order_of(origin, config, class_names, shapes)
@@ -55,8 +55,12 @@ def load(
     return loaded, notes
 
 
-def _opened(source: str) -> TrainedModel | repository.TimmWeights | None:
-    """A run, or a repository's weights; None: a published name, or a file."""
+def opened(source: str | Path) -> TrainedModel | repository.TimmWeights | None:
+    """Read a run, also a published one, or a repository's weights; None: it is a published name, or a file.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     if remote_one := remote.repository_of(source):
         return repository.opened(remote_one)
     if folder.is_published(source):

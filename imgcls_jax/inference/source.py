@@ -15,7 +15,7 @@ from imgcls_jax import weights
 from imgcls_jax.config.model import Model
 from imgcls_jax.data.split import trained_on
 from imgcls_jax.errors import UserError
-from imgcls_jax.export.hub import folder, remote
+from imgcls_jax.export.hub import folder
 from imgcls_jax.inference import exported, initial, repository, restore
 from imgcls_jax.inference.restore import TrainedModel
 from imgcls_jax.models import architectures, network
@@ -34,13 +34,8 @@ def read(source: str | Path, config: c.Config | None = None) -> TrainedModel:
     """Read a trained model; see `Classifier.load` for the arguments and errors."""
     if config is not None:
         return _of_config(source, config)
-    if found := remote.repository_of(source):
-        opened = repository.opened(found)
-        return _timm(opened) if isinstance(opened, repository.TimmWeights) else opened
-    if folder.is_published(source):
-        return exported.read(Path(source) / folder.WEIGHTS, foreign=True)
-    if Path(source).is_dir():
-        return restore.of_run(source)
+    if origin := initial.opened(source):
+        return _timm(origin) if isinstance(origin, repository.TimmWeights) else origin
     if entry := weights.published().get(str(source)):
         return _published(entry)
     if Path(source).is_file() and exported.is_exported(source):
