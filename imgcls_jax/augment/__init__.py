@@ -9,4 +9,4 @@ that does its own work (`config.Augmentation` is the interface), in the module o
 from imgcls_jax.augment.checks import check
 from imgcls_jax.augment.lazy_image import LazyImage
 from imgcls_jax.augment.normalization import denormalize, normalize, prepare_for_evaluation
-from imgcls_jax.augment.policy import Augment, Phase, build, phases
+from imgcls_jax.augment.policy import Augment, Phase, build, phases, size_of

@@ -1,6 +1,9 @@
 """Mistakes in a policy that can be found before any image is read."""
 
+import itertools
+
 from imgcls_jax import config as c
+from imgcls_jax.augment.crops import Shrink
 from imgcls_jax.augment.policy import name_of, naming, phases, runs
 from imgcls_jax.config.data import Size
 from imgcls_jax.errors import UserError
@@ -53,15 +56,19 @@ def check(
 
 
 def _check_together(active: dict[int, c.Augmentation]) -> None:
-    """Refuse two crops or two mixes in one epoch, and an operation after a mix."""
-    for base, verb in ((c.Crop, "crop"), (c.Mix, "mix")):
+    """Refuse two crops, two mixes or two sizes in one epoch, and an operation after a mix or a size."""
+    for base, verb in ((c.Crop, "crop"), (c.Mix, "mix"), (Shrink, "shrink")):
         same = [name_of(place, op) for place, op in active.items() if isinstance(op, base)]
         if len(same) > 1:
             raise UserError(
                 f"{same[0]} and {same[1]} both {verb} in the same epoch: set their epochs apart or remove one."
             )
-    places = list(active)
-    for place, following in zip(places, places[1:], strict=False):
-        if isinstance(active[place], c.Mix):
-            with naming(place, active[place]):
-                raise UserError(f"runs last, but {name_of(following, active[following])} stands after it: move it back")
+    for (place, op), (following, after) in itertools.pairwise(active.items()):
+        if _rank(op) and _rank(after) <= _rank(op):
+            with naming(place, op):
+                raise UserError(f"runs last, but {name_of(following, after)} stands after it: move it back")
+
+
+def _rank(op: c.Augmentation) -> int:
+    """Order in which kinds of operations must stand, where there is one: only a mix may follow a shrink."""
+    return 2 if isinstance(op, c.Mix) else 1 if isinstance(op, Shrink) else 0

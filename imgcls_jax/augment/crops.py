@@ -1,4 +1,5 @@
-"""Crops: random windows, resized windows, and the center. They only decide which pixels are taken (`LazyImage`)."""
+"""Crops: random windows, resized windows, and the center; and smaller images for some of the epochs. They only decide
+which pixels are taken (`LazyImage`)."""
 
 import functools
 import math
@@ -75,6 +76,31 @@ class RandomResizedCrop(c.Crop):
         content, aspect = content_of(batch.fit, lazy.size, batch.aspect)
         draw = functools.partial(draw_resized_crop, scale=self.scale, ratio=self.ratio)
         return resized_crop(lazy, materialize(jax.vmap(draw)(keys, content, aspect)), batch.image_size)
+
+
+class Shrink(c.Augmentation):
+    """Resize what enters the model to fewer pixels, for the epochs in which it runs (progressive resizing).
+
+    An epoch then takes less time, about in proportion to its pixels. It runs after everything but a mix. The model must
+    take images of both sizes, as those do that average over places before their head; each phase compiles a step of its
+    own. Validation and test images keep `Data.image_size`.
+    """
+
+    size: Size
+    """Height and width, pixels; smaller than `Data.image_size`."""
+
+    def transform(self, keys: Key[Array, "b"], lazy: LazyImage, batch: c.BatchInfo) -> LazyImage:
+        lazy = center_crop(lazy, batch.image_size)
+        top = jnp.zeros(len(keys), jnp.int32)
+        height, width = (jnp.full_like(top, side) for side in batch.image_size)
+        return resized_crop(lazy, Window(top, top, height, width), self.size)
+
+    def check(self, context: c.CheckContext) -> None:
+        if _exceeds(self.size, context.image_size) or self.size == context.image_size:
+            raise UserError(
+                f"has size={_pixels(self.size)}, which must be smaller than data.image_size "
+                f"{_pixels(context.image_size)}"
+            )
 
 
 # ---- windows of the canvas's own scale ------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt
 
 from imgcls_jax import config as c
-from imgcls_jax.augment.crops import center_crop
+from imgcls_jax.augment.crops import Shrink, center_crop
 from imgcls_jax.augment.draws import fold_in
 from imgcls_jax.augment.lazy_image import LazyImage
 from imgcls_jax.augment.normalization import Channels, normalize
@@ -54,6 +54,11 @@ def phases(policy: c.Policy, epochs: int) -> tuple[Phase, ...]:
     return tuple(found)
 
 
+def size_of(policy: c.Policy, epoch: int, image_size: Size) -> Size:
+    """Height and width of the training images that enter the model in `epoch`, pixels; `image_size` unless shrunk."""
+    return next((op.size for op in policy if isinstance(op, Shrink) and runs(op, epoch)), image_size)
+
+
 def build(
     policy: c.Policy,
     *,
@@ -69,8 +74,8 @@ def build(
     Args:
       policy: that of the whole run; check it first (`check`).
       epoch: any epoch of the phase.
-      image_size: height and width of the result, pixels. Images that are still larger after all operations are cut at
-        their center.
+      image_size: height and width of the result, pixels, unless an operation shrinks it. Images that are still larger
+        after all operations are cut at their center.
       mean, std: of each channel, on a scale where black is 0 and white is 1.
       num_classes: length of the labels.
       fit: how the host fitted the images into the canvas (`Canvas.fit`).
@@ -92,6 +97,7 @@ def build(
       UserError: when it is traced: an operation returns something of another shape or dtype than it must.
     """
     active = [(place, op) for place, op in enumerate(policy) if runs(op, epoch)]
+    entering = size_of(policy, epoch, image_size)
 
     def augment(
         key: Key[Array, ""],
@@ -111,7 +117,7 @@ def build(
             if not isinstance(op, c.Mix):
                 with naming(place, op):
                     lazy = _transform(op, fold_in(image_keys, place), lazy, batch)
-        image = normalize(center_crop(lazy, image_size).pixels(), mean, std)
+        image = normalize(center_crop(lazy, entering).pixels(), mean, std)
         for place, op in active:
             if isinstance(op, c.Mix):
                 with naming(place, op):
@@ -137,7 +143,7 @@ def naming(place: int, operation: c.Augmentation) -> Iterator[None]:
 
 def _transform(op: c.Augmentation, keys: Key[Array, "b"], lazy: LazyImage, batch: c.BatchInfo) -> LazyImage:
     changed = op.transform(keys, lazy, batch)
-    size = batch.image_size if isinstance(op, c.Crop) else lazy.size
+    size = batch.image_size if isinstance(op, c.Crop) else op.size if isinstance(op, Shrink) else lazy.size
     if changed.size != size:
         height, width = changed.size
         must = "as a crop it must return data.image_size" if isinstance(op, c.Crop) else "it must keep their size"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # for editors; at run time `__getattr__` finds these, and a u
     from imgcls_jax.augment.crops import PadCrop as PadCrop
     from imgcls_jax.augment.crops import RandomCrop as RandomCrop
     from imgcls_jax.augment.crops import RandomResizedCrop as RandomResizedCrop
+    from imgcls_jax.augment.crops import Shrink as Shrink
     from imgcls_jax.augment.erasing import Cutout as Cutout
     from imgcls_jax.augment.erasing import RandomErasing as RandomErasing
     from imgcls_jax.augment.flips import AlternatingFlip as AlternatingFlip

@@ -75,8 +75,7 @@ class Experiment:
             config.loss, num_classes=outputs, class_counts=dataset.train.class_counts(outputs).tolist()
         )
         self._evaluated = evaluated or {}
-        for evaluator in config.evaluators:
-            self._check_image_size(evaluator)
+        self._check_image_sizes()
         self.resident = transfer.is_resident(config.data.feed, [*dataset.splits, *self._evaluated.values()], mesh)
         self.steps_per_epoch = len(dataset.train) // config.batch_size
         self.schedule = schedule or schedules.build(
@@ -140,18 +139,27 @@ class Experiment:
         config = dataclasses.replace(self.config, data=evaluators.settings(evaluator, self.config.data))
         return self.evaluation(split, evaluator.test_views, config=config)
 
-    def _check_image_size(self, evaluator: c.Evaluator) -> None:
-        ours, size = self.config.data.image_size, evaluator.image_size
-        if size is None or size == ours:
-            return
-        image = jax.ShapeDtypeStruct((1, *size, self.config.data.canvas.channels), jnp.float32)
-        try:
-            jax.eval_shape(lambda values, image: nnx.merge(self.model.evaluate, *values)(image), self._abstract, image)
-        except (TypeError, ValueError):
-            raise UserError(
-                f'the evaluator "{evaluator.name}" has image_size = {size[0]}×{size[1]}, which this model, built for '
-                f"{ours[0]}×{ours[1]}, does not take: leave it out, or take a model with aggregate = 'average'"
-            ) from None
+    def _check_image_sizes(self) -> None:
+        """Refuse sizes of images that the model does not take: of evaluators, and of training images shrunk."""
+        ours, policy = self.config.data.image_size, self.config.augment
+        sizes = {f'the evaluator "{evaluator.name}"': evaluator.image_size for evaluator in self.config.evaluators}
+        sizes |= {
+            f"augment: epoch {at}": augment.size_of(policy, at, ours)
+            for at in (phase.from_epoch for phase in self._phases)
+        }
+        for what, size in sizes.items():
+            if size is None or size == ours:
+                continue
+            image = jax.ShapeDtypeStruct((1, *size, self.config.data.canvas.channels), jnp.float32)
+            try:
+                jax.eval_shape(
+                    lambda variables, x: nnx.merge(self.model.evaluate, *variables)(x), self._abstract, image
+                )
+            except (TypeError, ValueError):
+                raise UserError(
+                    f"{what} has image_size = {size[0]}×{size[1]}, which this model, built for {ours[0]}×{ours[1]}, "
+                    "does not take: leave it out, or take a model with aggregate = 'average'"
+                ) from None
 
     def evaluation(
         self, split: data.Split | None, kind: Views | None = None, *, config: c.Config | None = None

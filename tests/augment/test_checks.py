@@ -31,6 +31,9 @@ def test_good_policies_pass():
     check(c.PadCrop(4, until_epoch=3), c.RandomResizedCrop(from_epoch=3))
     check(c.RandomCrop(), canvas=(36, 32))
     check(canvas=(40, 40))  # cut at the center
+    check(
+        c.PadCrop(4), c.Shrink((20, 32), until_epoch=3), c.Shrink((24, 24), from_epoch=3, until_epoch=5), c.Mixup(0.2)
+    )
     check(c.ColorJitter(brightness=0.3, contrast=0.2), channels=1)
     # A shortened run leaves late entries out: said by the doctor, not refused.
     check(c.HorizontalFlip(), c.Rotation(5, from_epoch=30), epochs=30)
@@ -58,6 +61,11 @@ def test_good_policies_pass():
         ([c.Grayscale()], dict(channels=1), "grayscale already"),
         ([c.GaussianBlur(33)], {}, "more than the 32×32 image"),
         ([c.Cutout(33)], {}, "size=33"),
+        ([c.Shrink((32, 32))], {}, "size=32×32, which must be smaller than data.image_size 32×32"),
+        ([c.Shrink((16, 33))], {}, "size=16×33, which must be smaller than"),
+        ([c.Shrink((16, 16)), c.Shrink((24, 24), from_epoch=2)], {}, "both shrink"),
+        ([c.Shrink((16, 16)), c.HorizontalFlip()], {}, r"Shrink\) runs last, but augment\[1\] \(HorizontalFlip"),
+        ([c.Mixup(0.2), c.Shrink((16, 16))], {}, r"Mixup\) runs last, but augment\[1\] \(Shrink"),
     ],
 )
 def test_mistakes(policy, settings, words):

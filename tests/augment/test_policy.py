@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from imgcls_jax import augment
 from imgcls_jax import config as c
@@ -125,6 +126,21 @@ def test_epochs_of_a_phase_share_one_program(photos):
     # The canvas is cut symmetrically, so a flipped image is the flipped cut.
     np.testing.assert_array_equal(first, second[:, :, ::-1])
     assert function._cache_size() == 1
+
+
+def test_shrunk_images_are_the_finished_ones_resized(photos):
+    """Against Pillow: the canvas's center of `image_size`, flipped, then resized with its antialiased filter."""
+    policy = (c.VerticalFlip(p=1), c.Shrink((15, 11), until_epoch=2), c.Mixup(0.5, from_epoch=1))
+    image, _ = run(policy, photos)
+    assert image.shape == (2, 15, 11, 3)
+    unit = np.asarray(image) * SETTINGS["std"] + SETTINGS["mean"]
+    top, left = ((side - size) // 2 for side, size in zip(photos.shape[1:3], SIZE, strict=True))
+    for ours, photo in zip(unit, photos, strict=True):
+        cut = Image.fromarray(photo[::-1][top : top + SIZE[0], left : left + SIZE[1]])
+        theirs = np.asarray(cut.resize((11, 15), Image.Resampling.BILINEAR), np.float32) / 255
+        np.testing.assert_allclose(ours, theirs, atol=1.5 / 255)  # Pillow rounds after each axis
+    assert run(policy, photos, epoch=1)[0].shape == (2, 15, 11, 3), "a mix runs on the shrunk images"
+    assert run(policy, photos, epoch=2)[0].shape == (2, *SIZE, 3)
 
 
 def test_padded_canvas_is_cropped_within_its_content(photos):

@@ -138,6 +138,10 @@ def test_an_evaluator_decides_which_epoch_is_best(tiny_config, tiny_arrays, tmp_
             dict(evaluators=(c.Evaluator("a", canvas=c.Canvas(12, 12), image_size=(10, 10)),)),
             'the evaluator "a" has image_size = 10×10, which this model, built for 8×8, does not take',
         ),
+        (
+            dict(augment=(c.Shrink((6, 6), from_epoch=1),)),
+            "augment: epoch 1 has image_size = 6×6, which this model, built for 8×8, does not take",
+        ),
     ],
 )
 def test_mistakes(changes, message, tiny_config, tiny_arrays, tmp_path):
