@@ -145,13 +145,13 @@ def folder(*, path: str, batch: int, jpeg_decoding: Any, **_: Any) -> Iterator[A
         yield {"first": first, "second": second, "choice": choice}
 
 
-def speed_run(*, smoke: bool) -> Iterator[Answer]:
-    """Whole runs of configs/cifar10_speedrun.py, a seed after the other.
+def speed_run(*, smoke: bool, variant: str) -> Iterator[Answer]:
+    """Whole runs of configs/cifar10_speedrun.py in a variant, a seed after the other.
 
     Yields {"seconds": of whitening, training and the test by views, "ahead_seconds": of initial values, upload and
     compilation before them, "accuracy"}; first {"choice"}.
     """
-    config = files.load(str(ROOT / "configs" / "cifar10_speedrun.py"))
+    config = files.load(f"{ROOT / 'configs' / 'cifar10_speedrun.py'}:{variant}".removesuffix(":"))
     if smoke:
         source = c.TFDS("cifar10", train="train[:64]", validation=None, test="test[:32]")
         settings = dataclasses.replace(config.data, source=source)

@@ -74,6 +74,41 @@ def test_the_peer_of_the_speed_run_is_read_from_its_table(run, tmp_path):
         list(run.airbench.runs(tmp_path / "none.py", 1))
 
 
+ON_CPU = """
+import torch
+from torch import nn
+
+@torch.compile
+def scaled(x):
+    return x.bfloat16() * 2
+
+class CifarNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 2).half()
+
+def main(run, model):
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    images = torch.load("images.pt", map_location=torch.device("cuda")).half()
+    start.record()
+    out = scaled(model.head(images))
+    end.record()
+    torch.cuda.synchronize()
+    assert out.dtype == torch.float32 and out.device.type == "cpu"
+    print(f"|  {run}  |  eval  |  1  |  1  |  {len(out) / 10:.4f}  |  {1e-3 * start.elapsed_time(end):.4f}  |")
+"""
+
+
+@pytest.mark.slow
+def test_the_peer_of_the_speed_run_runs_on_the_cpu_in_float32(run, tmp_path):
+    torch = pytest.importorskip("torch")
+    (tmp_path / "airbench94_muon.py").write_text(ON_CPU)
+    torch.save(torch.zeros(7, 4), tmp_path / "images.pt")
+    answers = list(run.airbench.runs(tmp_path / "airbench94_muon.py", 2, on_cpu=True))
+    assert [answer["accuracy"] for answer in answers] == [0.7, 0.7]
+    assert all(0 <= answer["seconds"] < 60 for answer in answers)
+
+
 def test_the_speed_run_compares_whole_runs(run, monkeypatch, tmp_path, capsys):
     class Side:
         def __init__(self, program, settings, environment):

@@ -147,17 +147,21 @@ def test_counts(name, trainable, total):
     assert plan(name).count(0) == (trainable, total)
 
 
-def test_first_rates_of_the_speed_run():
-    """airbench94_muon's, whose SGD sees gradients summed over the batch of 2,000: 0.24, 0.053 and 0.67, falling to 0 in
-    200 steps; weight decay 2e-6 · 2,000 over the rate."""
-    optim, rows = load("cifar10_speedrun.py").optim, {row.path: row for row in plan("cifar10_speedrun.py").rows}
-    rate = schedules.build(optim.schedule, steps_per_epoch=25, epochs=8)
-    assert [rate.at(step) for step in (0, 100, 199)] == pytest.approx([0.24, 0.12, 0.0012])
+@pytest.mark.parametrize(("variant", "batch", "first"), [("", 2000, 0.24), (":cpu", 1000, 0.17)])
+def test_first_rates_of_the_speed_run(variant, batch, first):
+    """airbench94_muon's, whose SGD sees gradients summed over its batch of 2,000: 0.24, 0.053 and 0.67, falling to 0 in
+    200 steps; weight decay 2e-6 · 2,000 over the rate. A smaller batch has smaller sums."""
+    name = f"cifar10_speedrun.py{variant}"
+    config, rows = load(name), {row.path: row for row in plan(name).rows}
+    optim, steps = config.optim, 50_000 // batch * config.epochs
+    rate = schedules.build(optim.schedule, steps_per_epoch=50_000 // batch, epochs=config.epochs)
+    assert config.batch_size == batch
+    assert [rate.at(step) for step in (0, steps // 2, steps - 1)] == pytest.approx([first, first / 2, first / steps])
     for path, reference in (("whiten.bias", 0.053), ("layer1.bn1.bias", 0.053), ("head.out.kernel", 0.67)):
         scale = optim.optimizer.rest_learning_rate_scale * rows[path].learning_rate_scale
-        assert 0.24 * scale == pytest.approx(2000 * reference)
+        assert first * scale == pytest.approx(batch * reference)
         decay = optim.optimizer.rest.weight_decay * rows[path].weight_decay_scale
-        assert decay == pytest.approx(2e-6 * 2000 / reference / 2000)
+        assert decay == pytest.approx(2e-6 * batch / reference / batch)
     assert rows["layer1.conv1.kernel"].learning_rate_scale == 1
     assert optim.optimizer.weight_decay == 0
 
