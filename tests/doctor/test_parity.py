@@ -91,6 +91,7 @@ def test_logits_that_do_not_depend_on_the_image_show_nothing(squeezenet):
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_a_network_of_another_package(capsys):
     """Its names begin with underscores; its padding depends on the image's size, here odd on the way."""
     pytest.importorskip("efficientnet_lite_pytorch")

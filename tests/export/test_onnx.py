@@ -52,8 +52,10 @@ SLOW = {
         None,
         464,
     ),
-    "resnext": (MODELS["resnext50_32x4d"], (32, 32), (32, 32), 3, None, 126),
     "lite0_ten_crops": (MODELS["efficientnet_lite0"], (32, 32), (40, 40), 3, "ten_crop", 192),
+}
+DEEP = {
+    "resnext": (MODELS["resnext50_32x4d"], (32, 32), (32, 32), 3, None, 126),
     "resnet50": (MODELS["resnet50"], (224, 224), (256, 256), 3, None, 126),
     "dinov2": (MODELS["dinov2_vits14"], (224, 224), (224, 224), 3, None, 459),
 }
@@ -100,7 +102,12 @@ def session(model):
 
 
 @pytest.mark.parametrize(
-    "case", [*FAMILIES.values(), *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW.values())]
+    "case",
+    [
+        *FAMILIES.values(),
+        *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW.values()),
+        *(pytest.param(case, marks=[pytest.mark.slow, pytest.mark.deep]) for case in DEEP.values()),
+    ],
 )
 def test_onnxruntime_computes_what_jax_does(case):
     """To 2e-6 of the largest logit, in batches of 1 and 5 of one file, of few nodes."""

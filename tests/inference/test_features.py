@@ -34,7 +34,13 @@ FAMILIES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=pytest.mark.deep if name in ("efficientnet_lite", "dinov2") else [])
+        for name in FAMILIES
+    ],
+)
 def test_features_are_the_input_of_every_familys_head(family, tiny_config, monkeypatch):
     side = 28 if family == "dinov2" else 32
     settings = dataclasses.replace(tiny_config().data, canvas=c.Canvas(side, side), image_size=(side, side))

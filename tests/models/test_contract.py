@@ -101,6 +101,8 @@ DEEP = {
     "resnet50_v1",
     "resnext50_32x4d",
     "dinov2_base",
+    "dinov2_small",
+    "resnet18",
 }
 slow = [pytest.mark.slow]
 CASES = [

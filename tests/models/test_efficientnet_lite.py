@@ -154,6 +154,7 @@ def shapes_of(config):
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_three_training_steps_equal_torchs(steps):
     exact = reference.run_torch(lite.torch_model("lite0").double(), "sgd")
     for kind, arrays in exact.items():

@@ -94,7 +94,9 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["option A", pytest.param("option B", marks=pytest.mark.deep), "wide"])
+@pytest.mark.parametrize(
+    "case", ["option A", pytest.param("option B", marks=pytest.mark.deep), pytest.param("wide", marks=pytest.mark.deep)]
+)
 def test_matches_torch(case):
     config, make_theirs = CASES[case]
     theirs = make_theirs().double()

@@ -14,7 +14,7 @@ from imgcls_jax.models import architectures
 
 slow = [pytest.mark.slow, pytest.mark.deep]
 NAMES = [
-    pytest.param("resnet18", marks=pytest.mark.slow),  # its stored outputs are in test_golden.py
+    pytest.param("resnet18", marks=slow),  # its stored outputs are in test_golden.py
     pytest.param("resnet34", marks=slow),
     pytest.param("resnet50", marks=slow),
     pytest.param("resnet101", marks=slow),
@@ -25,7 +25,7 @@ NAMES = [
     pytest.param("wide_resnet50_2", marks=slow),
     pytest.param("wide_resnet101_2", marks=slow),
     pytest.param("squeezenet1_0", marks=slow),
-    pytest.param("squeezenet1_1", marks=slow),
+    pytest.param("squeezenet1_1", marks=pytest.mark.slow),
 ]
 
 

@@ -51,6 +51,7 @@ def test_what_is_proposed_fits(wide, tiny_arrays, tmp_path, monkeypatch, share):
 
 
 @pytest.mark.slow
+@pytest.mark.deep
 def test_nothing_fits(wide, tiny_arrays, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "memory_limit", lambda mesh: 10)
     monkeypatch.setattr("imgcls_jax.training.run.Run.dispatches", exhausted)
