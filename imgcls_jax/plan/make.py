@@ -1,6 +1,7 @@
 """Plan a training: compile it for hardware, and where it does not fit look for settings that do."""
 
 import dataclasses
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -72,4 +73,14 @@ def _plan(config: c.Config, hardware: Hardware, grid: np.ndarray, classes: int |
         batch_norm=(config.batch_size // config.optim.accumulate // run.batch_groups, mesh.size // run.batch_groups)
         if run.plan.statistics and config.transfer.batch_norm.normalize_by == "batch"
         else None,
+        process=_peak_of_this_process() // mesh.size if hardware.chip is None and meshes.platform(mesh) == "cpu" else 0,
     )
+
+
+def _peak_of_this_process() -> int:
+    """Most bytes of memory that it has held; 0 on Windows. It has imported and compiled what a run will."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

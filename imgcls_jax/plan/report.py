@@ -58,13 +58,15 @@ class Plan:
     compute type; 0 on one device."""
     batch_norm: tuple[int, int] | None = None
     """Images that BatchNorm normalizes together in training, and the devices that they are on; None without it."""
+    process: int = 0
+    """Bytes that a process takes beside its arrays, where both are of one memory: those of the plan, at its peak."""
     suggestions: tuple[str, ...] = ()
     """Settings that were compiled and fit, where the config's own do not."""
 
     @property
     def need(self) -> int:
-        """Bytes that training and evaluation take on one device: the larger step's."""
-        return max(self.training.total, self.evaluation.total)
+        """Bytes that training and evaluation take on one device: the larger step's, and those of a CPU's process."""
+        return max(self.training.total, self.evaluation.total) + self.process
 
     @property
     def estimate(self) -> Estimate | None:
@@ -109,6 +111,7 @@ def rows(plan: Plan) -> dict[str, str]:
         "memory per device": f"{size(plan.need)} of {size(plan.available)}",
         "of the training step": ", ".join(f"{name} {size(n)}" for name, n in step.memory.items() if n),
         "of the evaluation": ", ".join(f"{name} {size(n)}" for name, n in plan.evaluation.memory.items() if n),
+        **({"of the process": f"{size(plan.process)}, Python, JAX and compiled programs"} if plan.process else {}),
         "arithmetic": f"{step.flops / 1e12:.3g} TFLOP of products per step and device",
         "memory traffic": f"{step.traffic / 1e9:.3g} GB per step and device",
     }

@@ -38,6 +38,15 @@ def test_here_takes_what_the_compiled_step_says(config, plan):
     assert memory["outputs"] == wanted.output_size_in_bytes - wanted.alias_size_in_bytes
 
 
+def test_a_cpu_holds_the_process_too(plan):
+    import resource  # Unix alone has it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert 0.2 * peak < plan.process * plan.devices <= peak, "this process is larger, by the tests before"
+    assert plan.need == max(plan.training.total, plan.evaluation.total) + plan.process
+    assert "of the process" in report.rows(plan)
+
+
 def test_parameters_by_hand(plan):
     # A 3×3 convolution from 1 to 32 channels with bias, BatchNorm's two, then 32 to 10 with bias, float32.
     kernel, head = 9 * 32, 32 * 10 + 10
