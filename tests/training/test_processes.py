@@ -35,7 +35,9 @@ def get_config(variant=""):
     return c.Config(
         name="tiny", data=c.Data(source=c.Arrays(os.environ.get("ARRAYS", "arrays.npz")), canvas=c.Canvas(8, 8),
                                  image_size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, feed=variant or "resident"),
-        model=c.CNN(convs=(c.Conv(4, 3, padding=1, norm="batch", pool=2),), aggregate="flatten", head=c.Head()),
+        model=c.CNN(convs=(c.Conv(int(os.environ.get("FILTERS", 4)), 3, padding=1, norm="batch", pool=2),),
+                    aggregate="flatten", head=c.Head()),
+        mesh=c.Mesh(fsdp=int(os.environ.get("FSDP", 1))), bn_group=int(os.environ.get("BN_GROUP", 0)) or None,
         loss=c.CrossEntropy(), optim=c.Optim(c.SGD(momentum=0.9), c.Schedule(0.02, c.Constant())), batch_size=24,
         epochs=7, max_steps=20, precision="fp32", seed=0, augment=(c.HorizontalFlip(),), callbacks=(Watching(),),
         logging=c.Logging(tensorboard=False))
@@ -159,6 +161,48 @@ def test_one_agreed_stop(signaled, name, status, launch, whole, folder):
     assert [code for code, _ in ends(launch(3, workdir.name))] == [0] * 3
     assert_same(final_params(whole(3)), final_params(workdir))
     assert history(whole(3)) == history(workdir)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("before", "after", "split"),
+    [
+        (2, 1, {}),
+        (1, 4, {}),
+        (4, 2, {}),
+        (2, 1, {"FILTERS": "256", "FSDP": "2"}),
+        (1, 2, {"FILTERS": "256", "FSDP": "2"}),
+    ],
+)
+def test_a_run_goes_on_with_other_processes(before, after, split, launch, folder):
+    """Stopped with parameters split among processes and going on with whole ones, and the other way around, too."""
+    name = f"moved_{before}_{after}_{len(split)}"
+    filters = {key: value for key, value in split.items() if key == "FILTERS"}
+
+    def settings(count):
+        return split if count > 1 else filters
+
+    processes = launch(before, name, SLOW_FROM="6", **settings(before))
+    until_training(processes)
+    processes[-1].send_signal(signal.SIGTERM)
+    assert [status for status, _ in ends(processes)] == [75] * before
+    assert [status for status, _ in ends(launch(after, name, **settings(after)))] == [0] * after
+    undisturbed = folder / f"undisturbed_{'_'.join(filters)}"
+    if not undisturbed.exists():
+        assert [status for status, _ in ends(launch(1, undisturbed.name, **filters))] == [0]
+    assert_same(final_params(undisturbed), final_params(folder / name), rtol=0, atol=1e-5)
+
+
+@pytest.mark.deep
+def test_batch_norm_by_itself_on_each_process(launch, whole, folder):
+    """As on the devices of one process, and other than over the whole batch."""
+    for count, devices in ((1, 2), (2, 1)):
+        ended = ends(launch(count, f"groups_{count}", devices=devices, BN_GROUP="1"))
+        assert [status for status, _ in ended] == [0] * count, ended
+    one, two = (final_params(folder / f"groups_{count}") for count in (1, 2))
+    assert_same(one, two, rtol=0, atol=1e-5)
+    with pytest.raises(AssertionError):
+        assert_same(final_params(whole(1)), one, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("dead", [0, 2])
