@@ -5,13 +5,13 @@ import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Integer, UInt, UInt8
+from jaxtyping import Float32, Int32, Int64, Integer, UInt, UInt8
 
 from imgcls_jax.data.files import ImageFile, described, read_regular
 from imgcls_jax.data.ids import ChosenIds, are_distinct
@@ -38,6 +38,7 @@ A new label begins a new wait.
 
 # Files whose first bytes belong to a fingerprint, and how many bytes.
 _SAMPLED, _HEAD = 64, 2**16
+_PART = 2**12
 
 
 def no_progress(label: str, done: int, total: int | None) -> None:
@@ -69,7 +70,6 @@ class Examples:
 
     def take(self, indices: Integer[np.ndarray, " k"]) -> "Examples":
         """Select the examples of these indices, in this order."""
-        chosen = indices.tolist()
         return Examples(
             name=self.name,
             labels=self.labels[indices],
@@ -77,9 +77,9 @@ class Examples:
             fingerprint=lambda: digest(
                 [self.fingerprint(), hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()]
             ),
-            read=lambda some: self.read([chosen[i] for i in some]),
+            read=lambda some: self.read(indices[np.asarray(some, np.int64)].tolist()),
             pixels=None if self.pixels is None else self.pixels[indices],
-            groups=None if self.groups is None else [self.groups[i] for i in chosen],
+            groups=None if self.groups is None else [self.groups[i] for i in indices.tolist()],
         )
 
     @classmethod
@@ -92,20 +92,26 @@ class Examples:
         groups: Sequence[str] | None = None,
     ) -> "Examples":
         """Make the examples of one split from files that were found; their ids are the paths below `root`."""
-        ids = [_below(file.path, root) for file in files]
+        # Kept are a text and three numbers of each file, as there may be millions.
+        above = "" if root == Path() else os.path.join(root, "")
+        inside = all(file.name.startswith(above) for file in files)
+        ids = [file.name.removeprefix(above) for file in files]
+        names, folder = (ids, root) if inside else ([file.name for file in files], Path())
+        if os.sep != "/":
+            ids = [id.replace(os.sep, "/") for id in ids]
+        versions = np.fromiter((number for file in files for number in file[1:]), np.int64).reshape(-1, 3)
+
+        def path(index: int) -> Path:
+            return folder / names[index]
+
         return cls(
             name=name,
             labels=labels,
             ids=ids,
             fingerprint=lambda: digest(
-                itertools.chain(
-                    [str(root.resolve())],
-                    ids,
-                    (file.version for file in files),
-                    _heads([file.path for file in files]),
-                )
+                itertools.chain([str(root.resolve())], ids, _versions(versions), _heads(path, len(ids)))
             ),
-            read=lambda indices: [files[i].path for i in indices],
+            read=lambda indices: [path(i) for i in indices],
             groups=groups,
         )
 
@@ -138,12 +144,13 @@ class Examples:
                 raise UserError(f"{name}[{i}] of {title} has the label {label}, but there are {len(numbers)} classes")
             labels[i] = numbers[label] if isinstance(label, str) else label
         images = [_encoded(image, f"{name}[{i}] of {title}") for i, (image, _) in enumerate(pairs)]
+        paths = [image for image in images if isinstance(image, Path)]
         return cls(
             name=name,
             labels=labels,
             ids=[image.as_posix() if isinstance(image, Path) else f"{name}[{i}]" for i, image in enumerate(images)],
             fingerprint=lambda: digest(
-                [*map(_fingerprint, images), *_heads([image for image in images if isinstance(image, Path)])]
+                [*map(_fingerprint, images), *_heads(paths.__getitem__, len(paths))]
             ),
             read=lambda indices: [images[i] for i in indices],
             pixels=_stacked(images),
@@ -262,8 +269,10 @@ def digest(lines: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-def _below(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+def _versions(numbers: Int64[np.ndarray, "n 3"]) -> Iterator[str]:
+    """`ImageFile.version` of each row; in parts, because Python's numbers take many times as much as an array's."""
+    for start in range(0, len(numbers), _PART):
+        yield from (f"{size} {modified} {changed}" for size, modified, changed in numbers[start : start + _PART].tolist())
 
 
 def _class_names(labels: Sequence[Label], title: str) -> tuple[str, ...]:
@@ -301,13 +310,13 @@ def _fingerprint(image: Encoded) -> str:
     return f"{depth}{image.shape} {hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()}"
 
 
-def _heads(paths: Sequence[Path]) -> list[str]:
-    """Compute hashes of the first bytes of some files, spread evenly: some file systems give all files one time."""
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _SAMPLED)).astype(np.int64)).tolist()
+def _heads(path: Callable[[int], Path], count: int) -> list[str]:
+    """Compute hashes of the first bytes of some of `count` files, spread evenly: some file systems give all one time."""
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLED)).astype(np.int64)).tolist()
     found = []
     for index in chosen:
         try:
-            found.append(hashlib.sha256(read_regular(paths[index], sys.maxsize, _HEAD)).hexdigest())
+            found.append(hashlib.sha256(read_regular(path(index), sys.maxsize, _HEAD)).hexdigest())
         except (OSError, ValueError):  # It is set aside when it is read.
             found.append("")
     return found

@@ -22,7 +22,8 @@ _NAMED = 3
 class ImageFile(NamedTuple):
     """An image file that was found."""
 
-    path: Path
+    name: str
+    """Its path, as text: as a `Path` it takes several times the memory, and there may be millions."""
     size: int
     """Bytes; 0 where that cannot be found out."""
     modified: int
@@ -30,6 +31,11 @@ class ImageFile(NamedTuple):
     changed: int = 0
     """Time of the last change of the content, the name or the permissions, ns, which no program can set, unlike that of
     the content alone; 0 where that cannot be found out."""
+
+    @property
+    def path(self) -> Path:
+        """Its path."""
+        return Path(self.name)
 
     @property
     def version(self) -> str:
@@ -91,11 +97,10 @@ def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
     images: list[ImageFile] = []
     passed = PassedOver()
     linked: set[str] = set()
-    real = os.path.realpath(folder)
-    # Path of a folder, its real path, and the real paths of the links' folders on the way to it.
-    waiting: list[tuple[str, str, tuple[str, ...]]] = [(os.fspath(folder), real, ())]
+    # Path of a folder, and the real paths of the links' folders on the way to it.
+    waiting: list[tuple[str, tuple[str, ...]]] = [(os.fspath(folder), ())]
     while waiting:
-        path, real, crossed = waiting.pop()
+        path, crossed = waiting.pop()
         try:
             with os.scandir(path) as listing:
                 entries = list(listing)
@@ -107,19 +112,21 @@ def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
             if is_hidden(entry.name):
                 passed.hidden += 1
             elif _is_folder(entry) and not entry.is_symlink():
-                waiting.append((entry.path, os.path.join(real, entry.name), crossed))
+                waiting.append((entry.path, crossed))
             elif _is_folder(entry):
-                target, behind = os.path.realpath(entry.path), (*crossed, real)
+                # Real paths are looked up for links alone: for each of many class folders they would take longest.
+                target, behind = os.path.realpath(entry.path), (*crossed, os.path.realpath(path))
                 if target in linked or any(_holds(target, folder) for folder in behind):
                     passed.folders[entry.path] = "a link to a folder that is searched already"
                 else:
                     linked.add(target)
-                    waiting.append((entry.path, target, behind))
+                    waiting.append((entry.path, behind))
             elif is_image(entry.name):
                 images.append(described(entry))
             else:
                 passed.suffixes[os.path.splitext(entry.name)[1].lower()] += 1
-    return sorted(images, key=lambda image: os.fspath(image.path)), passed
+    images.sort(key=lambda image: image.name)
+    return images, passed
 
 
 def _holds(folder: str, path: str) -> bool:
@@ -139,8 +146,8 @@ def described(entry: os.DirEntry[str] | Path) -> ImageFile:
     try:
         status = entry.stat()
     except (OSError, ValueError):  # A broken link, say, or a name that no file can have: set aside when it is read.
-        return ImageFile(Path(entry), 0, 0)
-    return ImageFile(Path(entry), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return ImageFile(os.fspath(entry), 0, 0)
+    return ImageFile(os.fspath(entry), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class Listing(NamedTuple):

@@ -49,12 +49,15 @@ def write_csv(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str], 
 def most_confused(counts: Int[np.ndarray, "k columns"], limit: int) -> Int[np.ndarray, " shown"]:
     """Choose at most `limit` classes, of the most frequent confusions in either direction: labels, ascending."""
     classes = len(counts)
-    wrong = counts[:, :classes] * ~np.eye(classes, dtype=bool)
-    both = np.triu(wrong + wrong.T)
+    rows, columns = np.nonzero(counts[:, :classes])  # few of very many where there are many classes
+    wrong = rows != columns
+    rows, columns = rows[wrong], columns[wrong]
+    pairs, place = np.unique(np.minimum(rows, columns) * classes + np.maximum(rows, columns), return_inverse=True)
+    both = np.bincount(place, weights=counts[rows, columns])
     chosen: dict[int, None] = {}
-    for pair in np.argsort(-both, axis=None, kind="stable").tolist():
+    for pair in pairs[np.argsort(-both, kind="stable")].tolist():
         added = [label for label in divmod(pair, classes) if label not in chosen]
-        if not both.flat[pair] or len(chosen) + len(added) > limit:
+        if len(chosen) + len(added) > limit:
             break
         chosen |= dict.fromkeys(added)
     return np.array(sorted(chosen), np.int64)
@@ -67,15 +70,15 @@ def plot(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str], path:
     """
     columns = _columns(counts, class_names)
     images, right = counts.sum(1), counts.diagonal()
-    shares = counts / np.maximum(images[:, None], 1)
     names = [f"{name} ({number:,})" for name, number in zip(class_names, images.tolist(), strict=True)]
     recall = [f"{100 * part / whole:.1f}" if whole else "–" for part, whole in zip(right, images, strict=True)]
     if len(class_names) > _MOST_SHOWN and len(rows := most_confused(counts, _PART)):
         title = f"{title}: the {len(rows)} most confused of {len(class_names):,} classes"
-        shares = shares[np.ix_(rows, rows)]
+        counts, images = counts[np.ix_(rows, rows)], images[rows]
         columns, names, recall = ([texts[row] for row in rows.tolist()] for texts in (columns, names, recall))
     elif len(class_names) > _MOST_SHOWN:
         names, columns, recall = [], [], []  # nothing is confused: a diagonal
+    shares = counts / np.maximum(images[:, None], 1)
     _draw(shares, names, columns, recall, path, title)
 
 
