@@ -5,15 +5,15 @@ import itertools
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32, Int64, Integer, UInt, UInt8
+from jaxtyping import Float32, Int32, Integer, UInt, UInt8
 
-from imgcls_jax.data.files import ImageFile, described, read_regular
+from imgcls_jax.data.files import ImageFiles, described, read_regular, versions
 from imgcls_jax.data.ids import ChosenIds, are_distinct
 from imgcls_jax.errors import UserError, did_you_mean
 
@@ -38,7 +38,6 @@ A new label begins a new wait.
 
 # Files whose first bytes belong to a fingerprint, and how many bytes.
 _SAMPLED, _HEAD = 64, 2**16
-_PART = 2**12
 
 
 def no_progress(label: str, done: int, total: int | None) -> None:
@@ -86,20 +85,20 @@ class Examples:
     def of_files(
         cls,
         name: str,
-        files: Sequence[ImageFile],
+        files: ImageFiles,
         labels: Labels,
         root: Path,
         groups: Sequence[str] | None = None,
     ) -> "Examples":
         """Make the examples of one split from files that were found; their ids are the paths below `root`."""
-        # Kept are a text and three numbers of each file, as there may be millions.
         above = "" if root == Path() else os.path.join(root, "")
-        inside = all(file.name.startswith(above) for file in files)
-        ids = [file.name.removeprefix(above) for file in files]
-        names, folder = (ids, root) if inside else ([file.name for file in files], Path())
+        ids = [file.removeprefix(above) for file in files.names]
+        # One text of each file is kept, unless some are elsewhere.
+        inside = all(file.startswith(above) for file in files.names)
+        names, folder = (ids, root) if inside else (files.names, Path())
         if os.sep != "/":
             ids = [id.replace(os.sep, "/") for id in ids]
-        versions = np.fromiter((number for file in files for number in file[1:]), np.int64).reshape(-1, 3)
+        numbers = files.numbers
 
         def path(index: int) -> Path:
             return folder / names[index]
@@ -109,7 +108,7 @@ class Examples:
             labels=labels,
             ids=ids,
             fingerprint=lambda: digest(
-                itertools.chain([str(root.resolve())], ids, _versions(versions), _heads(path, len(ids)))
+                itertools.chain([str(root.resolve())], ids, versions(numbers), _heads(path, len(ids)))
             ),
             read=lambda indices: [path(i) for i in indices],
             groups=groups,
@@ -149,9 +148,7 @@ class Examples:
             name=name,
             labels=labels,
             ids=[image.as_posix() if isinstance(image, Path) else f"{name}[{i}]" for i, image in enumerate(images)],
-            fingerprint=lambda: digest(
-                [*map(_fingerprint, images), *_heads(paths.__getitem__, len(paths))]
-            ),
+            fingerprint=lambda: digest([*map(_fingerprint, images), *_heads(paths.__getitem__, len(paths))]),
             read=lambda indices: [images[i] for i in indices],
             pixels=_stacked(images),
         )
@@ -269,12 +266,6 @@ def digest(lines: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-def _versions(numbers: Int64[np.ndarray, "n 3"]) -> Iterator[str]:
-    """`ImageFile.version` of each row; in parts, because Python's numbers take many times as much as an array's."""
-    for start in range(0, len(numbers), _PART):
-        yield from (f"{size} {modified} {changed}" for size, modified, changed in numbers[start : start + _PART].tolist())
-
-
 def _class_names(labels: Sequence[Label], title: str) -> tuple[str, ...]:
     names = {label for label in labels if isinstance(label, str)}
     numbers = {label for label in labels if not isinstance(label, str)}
@@ -311,7 +302,7 @@ def _fingerprint(image: Encoded) -> str:
 
 
 def _heads(path: Callable[[int], Path], count: int) -> list[str]:
-    """Compute hashes of the first bytes of some of `count` files, spread evenly: some file systems give all one time."""
+    """Compute hashes of the first bytes of some of `count` files, spread evenly: all may have been given one time."""
     chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLED)).astype(np.int64)).tolist()
     found = []
     for index in chosen:

@@ -1,29 +1,35 @@
 """Find image files below a folder, and read a file: regular files within a budget, whatever the file system holds."""
 
+import itertools
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
 
 from imgcls_jax.data import arrays
 from imgcls_jax.data.image_formats import SUFFIXES
 
 # What operating systems and storage leave in folders: copies, thumbnails and deleted files.
 _SYSTEM = frozenset(("__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir"))
+_IMAGES = frozenset((*SUFFIXES, arrays.SUFFIX))
 # Without it, opening a pipe that nobody writes to waits for ever; not on Windows, which has no such files.
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # Folders with reasons that a message names; the others are counted.
 _NAMED = 3
+_PART = 2**12
 
 
 class ImageFile(NamedTuple):
     """An image file that was found."""
 
     name: str
-    """Its path, as text: as a `Path` it takes several times the memory, and there may be millions."""
+    """Its path, as text, which is made and sorted faster than a `Path`."""
     size: int
     """Bytes; 0 where that cannot be found out."""
     modified: int
@@ -41,6 +47,37 @@ class ImageFile(NamedTuple):
     def version(self) -> str:
         """A text that changes with the file."""
         return f"{self.size} {self.modified} {self.changed}"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Many image files: a text and three numbers of each, which take a quarter of what `ImageFile`s do."""
+
+    names: list[str]
+    numbers: Int64[np.ndarray, "n 3"]
+    """Bytes, and the times of both changes, as in `ImageFile`."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of(cls, files: Sequence[ImageFile]) -> "ImageFiles":
+        """Take the columns of some files."""
+        numbers = np.fromiter(itertools.chain.from_iterable(file[1:] for file in files), np.int64, 3 * len(files))
+        return cls([file.name for file in files], numbers.reshape(-1, 3))
+
+    @classmethod
+    def joined(cls, parts: Sequence["ImageFiles"]) -> "ImageFiles":
+        """Put one or more after one another."""
+        names = list(itertools.chain.from_iterable(part.names for part in parts))
+        return cls(names, np.concatenate([part.numbers for part in parts]))
+
+
+def versions(numbers: Int64[np.ndarray, "n 3"]) -> Iterator[str]:
+    """Give `ImageFile.version` of each row; some at a time, because Python's numbers take more than an array's."""
+    for start in range(0, len(numbers), _PART):
+        for size, modified, changed in numbers[start : start + _PART].tolist():
+            yield f"{size} {modified} {changed}"
 
 
 @dataclass
@@ -84,8 +121,11 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Return whether a file of this name is taken for an image: by its suffix, unless it is hidden."""
-    suffix = os.path.splitext(name)[1].lower()
-    return not is_hidden(name) and (suffix in SUFFIXES or suffix == arrays.SUFFIX)
+    return not is_hidden(name) and _suffix(name) in _IMAGES
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
@@ -121,10 +161,10 @@ def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
                 else:
                     linked.add(target)
                     waiting.append((entry.path, behind))
-            elif is_image(entry.name):
+            elif (suffix := _suffix(entry.name)) in _IMAGES:
                 images.append(described(entry))
             else:
-                passed.suffixes[os.path.splitext(entry.name)[1].lower()] += 1
+                passed.suffixes[suffix] += 1
     images.sort(key=lambda image: image.name)
     return images, passed
 
@@ -177,7 +217,7 @@ def list_folder(folder: Path) -> Listing:
             elif is_image(entry.name):
                 found.images.append(entry.name)
             else:
-                found.passed.suffixes[os.path.splitext(entry.name)[1].lower()] += 1
+                found.passed.suffixes[_suffix(entry.name)] += 1
     found.folders.sort()
     found.images.sort()
     return found

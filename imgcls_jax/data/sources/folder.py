@@ -11,7 +11,7 @@ import numpy as np
 
 from imgcls_jax.config.data import PathText, Source
 from imgcls_jax.data.examples import Examples, Progress, Splits, no_progress
-from imgcls_jax.data.files import ImageFile, PassedOver, find_images, is_image, list_folder
+from imgcls_jax.data.files import ImageFiles, PassedOver, find_images, is_image, list_folder
 from imgcls_jax.data.image_formats import KNOWN, REMEDIES
 from imgcls_jax.data.sources import rows
 from imgcls_jax.data.sources.layout import find_layout, passed_over
@@ -73,7 +73,8 @@ class _Found:
         self.images = {}
         for done, name in enumerate(listing.folders):
             on_progress(f"listing {folder}", done, len(listing.folders))
-            self.images[name], passed[name] = find_images(folder / name)
+            found, passed[name] = find_images(folder / name)
+            self.images[name] = ImageFiles.of(found)
         self.passed = passed
         self.notes = passed_over(passed, folder)
         if folder != root and str(listing.passed):
@@ -112,8 +113,8 @@ class _Found:
     def examples(self, class_names: tuple[str, ...], train: "_Found") -> Examples:
         """Give the images with their labels, in the order of the names of their folders and files."""
         numbers = {name: number for number, name in enumerate(class_names)}
-        files: list[ImageFile] = []
-        given: list[tuple[int, int]] = []  # a class and its number of images
+        files: list[ImageFiles] = []
+        given: list[int] = []
         for folder, images in sorted(self.images.items(), key=lambda item: unicodedata.normalize("NFC", item[0])):
             name = unicodedata.normalize("NFC", folder)
             if images and name not in numbers:
@@ -123,12 +124,12 @@ class _Found:
                     + (": set data.source.labeled_test = False if its classes are unknown" * (self.split == "test"))
                 )
             if images:
-                given.append((numbers[name], len(images)))
-                files += images
+                given.append(numbers[name])
+                files.append(images)
         if not files:
             raise UserError(f"{self.folder} holds no images{_others(self)}: fill or remove it")
-        labels, counts = np.array(given).T
-        return Examples.of_files(self.split, files, np.repeat(labels.astype(np.int32), counts), self.root)
+        labels = np.repeat(np.array(given, np.int32), [len(images) for images in files])
+        return Examples.of_files(self.split, ImageFiles.joined(files), labels, self.root)
 
 
 def _refuse_empty(train: _Found) -> None:

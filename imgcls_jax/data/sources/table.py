@@ -12,7 +12,7 @@ import numpy as np
 from imgcls_jax.config.data import Data, PathText, Source
 from imgcls_jax.data.bad_rows import BadRow, BadRows
 from imgcls_jax.data.examples import Examples, Labels, Progress, Splits, no_progress
-from imgcls_jax.data.files import ImageFile, described
+from imgcls_jax.data.files import ImageFile, ImageFiles, described
 from imgcls_jax.data.sources import layout, rows
 from imgcls_jax.data.sources.folder import alike
 from imgcls_jax.data.sources.rows import Row
@@ -229,7 +229,7 @@ class _Reading:
         splits = {
             name: Examples.of_files(
                 name,
-                split.files,
+                ImageFiles.of(split.files),
                 labels[name],
                 self.root,
                 groups=split.groups if "group" in self.columns else None,
