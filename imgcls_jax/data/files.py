@@ -17,7 +17,6 @@ from imgcls_jax.data.image_formats import SUFFIXES
 
 # What operating systems and storage leave in folders: copies, thumbnails and deleted files.
 _SYSTEM = frozenset(("__macosx", "$recycle.bin", "system volume information", "lost+found", "@eadir"))
-_IMAGES = frozenset((*SUFFIXES, arrays.SUFFIX))
 # Without it, opening a pipe that nobody writes to waits for ever; not on Windows, which has no such files.
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # Folders with reasons that a message names; the others are counted.
@@ -121,11 +120,15 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Return whether a file of this name is taken for an image: by its suffix, unless it is hidden."""
-    return not is_hidden(name) and _suffix(name) in _IMAGES
+    return not is_hidden(name) and _is_of_images(_suffix(name))
 
 
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
+
+
+def _is_of_images(suffix: str) -> bool:
+    return suffix in SUFFIXES or suffix == arrays.SUFFIX
 
 
 def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
@@ -161,7 +164,7 @@ def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
                 else:
                     linked.add(target)
                     waiting.append((entry.path, behind))
-            elif (suffix := _suffix(entry.name)) in _IMAGES:
+            elif _is_of_images(suffix := _suffix(entry.name)):
                 images.append(described(entry))
             else:
                 passed.suffixes[suffix] += 1
