@@ -43,7 +43,7 @@ def write_csv(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str], 
     with outputs.writing(path) as file:
         writer = csv.writer(file)
         writer.writerow(["true \\ predicted", *_columns(counts, class_names)])
-        writer.writerows([name, *row] for name, row in zip(class_names, counts.tolist(), strict=True))
+        writer.writerows([name, *row.tolist()] for name, row in zip(class_names, counts, strict=True))
 
 
 def most_confused(counts: Int[np.ndarray, "k columns"], limit: int) -> Int[np.ndarray, " shown"]:
