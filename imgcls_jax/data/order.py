@@ -42,8 +42,9 @@ def by_class(labels: Integer[np.ndarray, " n"]) -> Iterator[tuple[int, Int64[np.
     where a look at all labels for each class would take classes × examples."""
     order = np.argsort(labels, kind="stable")
     ordered = labels[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(labels) else []
-    for start, end in itertools.pairwise([*starts, len(labels)]):
+    begins = np.ones(len(labels), bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    for start, end in itertools.pairwise([*np.flatnonzero(begins), len(labels)]):
         yield int(ordered[start]), order[start:end]
 
 
