@@ -38,6 +38,8 @@ A new label begins a new wait.
 
 # Files whose first bytes belong to a fingerprint, and how many bytes.
 _SAMPLED, _HEAD = 64, 2**16
+# Lines of text that are hashed together.
+_LINES = 1024
 
 
 def no_progress(label: str, done: int, total: int | None) -> None:
@@ -260,9 +262,9 @@ def check(splits: Any, opened: str) -> Splits:
 
 def digest(lines: Iterable[str]) -> str:
     """Compute the SHA-256 of lines of text, in hexadecimal. File names that are not UTF-8 count as their bytes."""
-    total = hashlib.sha256()
-    for line in lines:
-        total.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    total, left = hashlib.sha256(), iter(lines)
+    while part := list(itertools.islice(left, _LINES)):  # one by one they take twice as long
+        total.update(("\n".join(part) + "\n").encode("utf-8", "surrogateescape"))
     return total.hexdigest()
 
 

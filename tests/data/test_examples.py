@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import hashlib
 import os
 from pathlib import Path
 
@@ -229,6 +230,13 @@ def test_files_keep_their_paths_wherever_they_lie(pets, tmp_path, monkeypatch):
     here = made([Path("train/cat/0.png")], Path())
     assert (here.ids, here.read([0])) == (["train/cat/0.png"], [Path("train/cat/0.png")])
     assert len({inside.fingerprint(), outside.fingerprint(), here.fingerprint()}) == 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 1024, 1025, 3000])
+def test_a_digest_is_that_of_the_lines_in_order(count):
+    lines = [f"{i} ü {os.fsdecode(bytes([255]))}" for i in range(count)]
+    text = b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines)
+    assert module.digest(iter(lines)) == hashlib.sha256(text).hexdigest()
 
 
 def test_many_files_have_the_versions_of_each():
