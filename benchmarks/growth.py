@@ -153,8 +153,8 @@ def classes_evaluated(*, classes: int, images: int) -> Iterator[Answer]:
 
         def write() -> None:
             best_epoch.write_table(per_class.rows(made), Path(folder) / "per_class.csv")
-            counts = confusion.matrix(made.labels, made.predicted, classes)
-            confusion.plot(counts, names, Path(folder) / "confusion.png", title="run")
+            picture = Path(folder) / "confusion.png"
+            confusion.plot_predictions(made.labels, made.predicted, names, picture, title="run")
 
         yield _measured(write)[1]
 

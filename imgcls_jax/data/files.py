@@ -247,8 +247,12 @@ def read_regular(path: Path, most: int, head: int | None = None) -> bytes:
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         _refuse_special(status.st_mode)
-        # One byte more than allowed, for a file that grows, or whose size is not told.
-        content = file.read(most + 1 if head is None else head) if status.st_size <= most else b""
+        content = b""
+        if status.st_size <= most:
+            # The size is named, as memory for all that is allowed would be fetched for each file.
+            content = file.read(status.st_size + 1 if head is None else head)
+            if head is None and len(content) > status.st_size:  # a file that grows, or whose size is not told
+                content += file.read(most + 1 - len(content))
     size = max(status.st_size, len(content))
     if size > most:
         raise UnusualFileError(f"{size / 2**20:,.0f} MiB exceed the {most / 2**20:g} MiB of data.canvas.max_file_mib")

@@ -36,7 +36,7 @@ def test_points_are_measured_once_and_shown(tmp_path, monkeypatch, capsys):
         return next(growth.index(what=name, entries=size)) | {"bytes": 8 * size}
 
     monkeypatch.setattr(scaling, "measure", measure)
-    kept = {name: scaling.SERIES[name] for name in ("order", "split", "hash", "evaluation", "cache", "balanced")}
+    kept = {name: scaling.SERIES[name] for name in ("order", "split", "hash", "cache", "balanced")}
     monkeypatch.setattr(scaling, "SERIES", kept)
     out, picture = tmp_path / "scaling.json", tmp_path / "scaling.png"
     scaling.main(["index", "--most", "10000", "--out", str(out), "--plot", str(picture)])

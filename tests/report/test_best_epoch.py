@@ -126,6 +126,18 @@ def test_of_many_classes_the_most_confused_are_drawn(tmp_path):
         assert part.width < 1200 and right.width < 1200
 
 
+@pytest.mark.parametrize("others", [0, 9])  # outputs beyond the classes
+@pytest.mark.parametrize("classes", [3, 150])
+def test_the_picture_of_predictions_is_that_of_their_matrix(classes, others, tmp_path):
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, classes, 900), rng.integers(0, classes + others, 900)
+    predicted[::2] = labels[::2]
+    names = [f"class {i}" for i in range(classes)]
+    confusion.plot_predictions(labels.astype(np.int32), predicted, names, tmp_path / "pairs.png", title="run")
+    confusion.plot(confusion.matrix(labels, predicted, classes), names, tmp_path / "matrix.png", title="run")
+    assert (tmp_path / "pairs.png").read_bytes() == (tmp_path / "matrix.png").read_bytes()
+
+
 def test_the_table_of_a_class_without_images_has_empty_cells(predictions, tmp_path):
     from imgcls_jax.report import best_epoch
 
