@@ -26,7 +26,7 @@ from benchmarks.process import Answer, CannotRun, Side
 Points = dict[str, dict[str, Answer]]
 """The measurements of each series by the size, as text."""
 
-_FITTED = 3
+_FITTED, _COLUMNS = 3, 4
 STEP = {"size": 32, "batch": 64, "classes": 10, "depth": 3, "channels": 32, "steps": 8}
 """The step whose settings are changed one at a time."""
 
@@ -195,23 +195,26 @@ def plot(points: Points, path: Path) -> None:
     from imgcls_jax.display import figures
 
     parts = list(dict.fromkeys(part for part, *_ in curves(points)))
-    figure = figures.figure(2.5 * len(parts), 5)
-    grid = figure.subplots(2, len(parts), squeeze=False)
-    for column, part in enumerate(parts):
+    columns = min(len(parts), _COLUMNS)
+    figure = figures.figure(2.6 * columns, 4.2 * -(-len(parts) // columns))
+    grid = figure.subplots(2 * -(-len(parts) // columns), columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for place, part in enumerate(parts):
         for row in range(2):
-            axes = grid[row, column]
+            axes = grid[2 * (place // columns) + row, place % columns]
+            axes.set_visible(True)
             for own, title, sizes, found in curves(points):
                 cost = "bytes" if row else _time(found)
                 if own == part and all(answer[cost] > 0 for answer in found):
                     label = f"{title} ({_exponent(sizes, found, cost)})"
                     axes.loglog(sizes, [answer[cost] for answer in found], ".-", lw=1, ms=4, label=label)
-            axes.legend(fontsize=5, frameon=False)
-            axes.tick_params(labelsize=6)
+            axes.legend(fontsize=5.5, frameon=False)
+            axes.tick_params(labelsize=6, which="both")
             axes.grid(alpha=0.3, lw=0.5)
-        grid[0, column].set_title(part, fontsize=8)
-    for axes, label in zip(grid[:, 0], ("seconds (of steps: per image)", "bytes"), strict=True):
-        axes.set_ylabel(label, fontsize=7)
-    figures.save(figure, path, dpi=75)
+            per = "s of an image" if part in STEP else "s"
+            axes.set_title(f"{part}: {'bytes' if row else per}", fontsize=8)
+    figures.save(figure, path, dpi=80)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
