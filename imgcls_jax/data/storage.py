@@ -76,7 +76,7 @@ class CanvasWriter:
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
         self._size = 0
-        self._ends = array("q")  # a tenth of what a list of numbers takes
+        self._ends = array("q")  # a fifth of what a list of numbers takes
 
     def __enter__(self) -> "CanvasWriter":
         return self
