@@ -214,7 +214,7 @@ class _Trainer:
         self.run.compile_ahead(0)
         # Never entered: there are no checkpoints here.
         self._loop = Run(self.run, Path(), [Recovery(None), Console(silent=True)])
-        self._loop.state, _ = self.run.enter_phase(self.run.initial_state(), 0, previous=0)
+        self._loop.state, self.compiled = self.run.enter_phase(self.run.initial_state(), 0, previous=0)
 
     def epoch(self, first: int = 0) -> None:
         progress = self._loop.progress

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32, Integer, UInt, UInt8
 
-from imgcls_jax.data.files import ImageFile, described, read_regular
+from imgcls_jax.data.files import ImageFiles, described, read_regular, versions
 from imgcls_jax.data.ids import ChosenIds, are_distinct
 from imgcls_jax.errors import UserError, did_you_mean
 
@@ -38,6 +38,8 @@ A new label begins a new wait.
 
 # Files whose first bytes belong to a fingerprint, and how many bytes.
 _SAMPLED, _HEAD = 64, 2**16
+# Lines of text that are hashed together.
+_LINES = 1024
 
 
 def no_progress(label: str, done: int, total: int | None) -> None:
@@ -69,7 +71,6 @@ class Examples:
 
     def take(self, indices: Integer[np.ndarray, " k"]) -> "Examples":
         """Select the examples of these indices, in this order."""
-        chosen = indices.tolist()
         return Examples(
             name=self.name,
             labels=self.labels[indices],
@@ -77,35 +78,41 @@ class Examples:
             fingerprint=lambda: digest(
                 [self.fingerprint(), hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()]
             ),
-            read=lambda some: self.read([chosen[i] for i in some]),
+            read=lambda some: self.read(indices[np.asarray(some, np.int64)].tolist()),
             pixels=None if self.pixels is None else self.pixels[indices],
-            groups=None if self.groups is None else [self.groups[i] for i in chosen],
+            groups=None if self.groups is None else [self.groups[i] for i in indices.tolist()],
         )
 
     @classmethod
     def of_files(
         cls,
         name: str,
-        files: Sequence[ImageFile],
+        files: ImageFiles,
         labels: Labels,
         root: Path,
         groups: Sequence[str] | None = None,
     ) -> "Examples":
         """Make the examples of one split from files that were found; their ids are the paths below `root`."""
-        ids = [_below(file.path, root) for file in files]
+        above = "" if root == Path() else os.path.join(root, "")
+        ids = [file.removeprefix(above) for file in files.names]
+        # One text of each file is kept, unless some are elsewhere.
+        inside = all(file.startswith(above) for file in files.names)
+        names, folder = (ids, root) if inside else (files.names, Path())
+        if os.sep != "/":
+            ids = [id.replace(os.sep, "/") for id in ids]
+        numbers = files.numbers
+
+        def path(index: int) -> Path:
+            return folder / names[index]
+
         return cls(
             name=name,
             labels=labels,
             ids=ids,
             fingerprint=lambda: digest(
-                itertools.chain(
-                    [str(root.resolve())],
-                    ids,
-                    (file.version for file in files),
-                    _heads([file.path for file in files]),
-                )
+                itertools.chain([str(root.resolve())], ids, versions(numbers), _heads(path, len(ids)))
             ),
-            read=lambda indices: [files[i].path for i in indices],
+            read=lambda indices: [path(i) for i in indices],
             groups=groups,
         )
 
@@ -138,13 +145,12 @@ class Examples:
                 raise UserError(f"{name}[{i}] of {title} has the label {label}, but there are {len(numbers)} classes")
             labels[i] = numbers[label] if isinstance(label, str) else label
         images = [_encoded(image, f"{name}[{i}] of {title}") for i, (image, _) in enumerate(pairs)]
+        paths = [image for image in images if isinstance(image, Path)]
         return cls(
             name=name,
             labels=labels,
             ids=[image.as_posix() if isinstance(image, Path) else f"{name}[{i}]" for i, image in enumerate(images)],
-            fingerprint=lambda: digest(
-                [*map(_fingerprint, images), *_heads([image for image in images if isinstance(image, Path)])]
-            ),
+            fingerprint=lambda: digest([*map(_fingerprint, images), *_heads(paths.__getitem__, len(paths))]),
             read=lambda indices: [images[i] for i in indices],
             pixels=_stacked(images),
         )
@@ -256,14 +262,10 @@ def check(splits: Any, opened: str) -> Splits:
 
 def digest(lines: Iterable[str]) -> str:
     """Compute the SHA-256 of lines of text, in hexadecimal. File names that are not UTF-8 count as their bytes."""
-    total = hashlib.sha256()
-    for line in lines:
-        total.update(line.encode("utf-8", "surrogateescape") + b"\n")
+    total, left = hashlib.sha256(), iter(lines)
+    while part := list(itertools.islice(left, _LINES)):  # one by one they take twice as long
+        total.update(("\n".join(part) + "\n").encode("utf-8", "surrogateescape"))
     return total.hexdigest()
-
-
-def _below(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _class_names(labels: Sequence[Label], title: str) -> tuple[str, ...]:
@@ -301,13 +303,13 @@ def _fingerprint(image: Encoded) -> str:
     return f"{depth}{image.shape} {hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()}"
 
 
-def _heads(paths: Sequence[Path]) -> list[str]:
-    """Compute hashes of the first bytes of some files, spread evenly: some file systems give all files one time."""
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _SAMPLED)).astype(np.int64)).tolist()
+def _heads(path: Callable[[int], Path], count: int) -> list[str]:
+    """Compute hashes of the first bytes of some of `count` files, spread evenly: all may have been given one time."""
+    chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLED)).astype(np.int64)).tolist()
     found = []
     for index in chosen:
         try:
-            found.append(hashlib.sha256(read_regular(paths[index], sys.maxsize, _HEAD)).hexdigest())
+            found.append(hashlib.sha256(read_regular(path(index), sys.maxsize, _HEAD)).hexdigest())
         except (OSError, ValueError):  # It is set aside when it is read.
             found.append("")
     return found

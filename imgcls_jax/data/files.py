@@ -1,12 +1,16 @@
 """Find image files below a folder, and read a file: regular files within a budget, whatever the file system holds."""
 
+import itertools
 import os
 import stat
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
 
 from imgcls_jax.data import arrays
 from imgcls_jax.data.image_formats import SUFFIXES
@@ -17,12 +21,14 @@ _SYSTEM = frozenset(("__macosx", "$recycle.bin", "system volume information", "l
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 # Folders with reasons that a message names; the others are counted.
 _NAMED = 3
+_PART = 2**12
 
 
 class ImageFile(NamedTuple):
     """An image file that was found."""
 
-    path: Path
+    name: str
+    """Its path, as text, which is made and sorted faster than a `Path`."""
     size: int
     """Bytes; 0 where that cannot be found out."""
     modified: int
@@ -32,9 +38,45 @@ class ImageFile(NamedTuple):
     the content alone; 0 where that cannot be found out."""
 
     @property
+    def path(self) -> Path:
+        """Its path."""
+        return Path(self.name)
+
+    @property
     def version(self) -> str:
         """A text that changes with the file."""
         return f"{self.size} {self.modified} {self.changed}"
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Many image files: a text and three numbers of each, in less than half the memory of `ImageFile`s."""
+
+    names: list[str]
+    numbers: Int64[np.ndarray, "n 3"]
+    """Bytes, and the times of both changes, as in `ImageFile`."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @classmethod
+    def of(cls, files: Sequence[ImageFile]) -> "ImageFiles":
+        """Take the columns of some files."""
+        numbers = np.fromiter(itertools.chain.from_iterable(file[1:] for file in files), np.int64, 3 * len(files))
+        return cls([file.name for file in files], numbers.reshape(-1, 3))
+
+    @classmethod
+    def joined(cls, parts: Sequence["ImageFiles"]) -> "ImageFiles":
+        """Put one or more after one another."""
+        names = list(itertools.chain.from_iterable(part.names for part in parts))
+        return cls(names, np.concatenate([part.numbers for part in parts]))
+
+
+def versions(numbers: Int64[np.ndarray, "n 3"]) -> Iterator[str]:
+    """Give `ImageFile.version` of each row; some at a time, because Python's numbers take more than an array's."""
+    for start in range(0, len(numbers), _PART):
+        for size, modified, changed in numbers[start : start + _PART].tolist():
+            yield f"{size} {modified} {changed}"
 
 
 @dataclass
@@ -78,8 +120,15 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Return whether a file of this name is taken for an image: by its suffix, unless it is hidden."""
-    suffix = os.path.splitext(name)[1].lower()
-    return not is_hidden(name) and (suffix in SUFFIXES or suffix == arrays.SUFFIX)
+    return not is_hidden(name) and _is_of_images(_suffix(name))
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _is_of_images(suffix: str) -> bool:
+    return suffix in SUFFIXES or suffix == arrays.SUFFIX
 
 
 def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
@@ -91,11 +140,10 @@ def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
     images: list[ImageFile] = []
     passed = PassedOver()
     linked: set[str] = set()
-    real = os.path.realpath(folder)
-    # Path of a folder, its real path, and the real paths of the links' folders on the way to it.
-    waiting: list[tuple[str, str, tuple[str, ...]]] = [(os.fspath(folder), real, ())]
+    # Path of a folder, and the real paths of the links' folders on the way to it.
+    waiting: list[tuple[str, tuple[str, ...]]] = [(os.fspath(folder), ())]
     while waiting:
-        path, real, crossed = waiting.pop()
+        path, crossed = waiting.pop()
         try:
             with os.scandir(path) as listing:
                 entries = list(listing)
@@ -107,19 +155,21 @@ def find_images(folder: Path) -> tuple[list[ImageFile], PassedOver]:
             if is_hidden(entry.name):
                 passed.hidden += 1
             elif _is_folder(entry) and not entry.is_symlink():
-                waiting.append((entry.path, os.path.join(real, entry.name), crossed))
+                waiting.append((entry.path, crossed))
             elif _is_folder(entry):
-                target, behind = os.path.realpath(entry.path), (*crossed, real)
+                # Real paths are looked up for links alone: for each of many class folders they would take longest.
+                target, behind = os.path.realpath(entry.path), (*crossed, os.path.realpath(path))
                 if target in linked or any(_holds(target, folder) for folder in behind):
                     passed.folders[entry.path] = "a link to a folder that is searched already"
                 else:
                     linked.add(target)
-                    waiting.append((entry.path, target, behind))
-            elif is_image(entry.name):
+                    waiting.append((entry.path, behind))
+            elif _is_of_images(suffix := _suffix(entry.name)):
                 images.append(described(entry))
             else:
-                passed.suffixes[os.path.splitext(entry.name)[1].lower()] += 1
-    return sorted(images, key=lambda image: os.fspath(image.path)), passed
+                passed.suffixes[suffix] += 1
+    images.sort(key=lambda image: image.name)
+    return images, passed
 
 
 def _holds(folder: str, path: str) -> bool:
@@ -139,8 +189,8 @@ def described(entry: os.DirEntry[str] | Path) -> ImageFile:
     try:
         status = entry.stat()
     except (OSError, ValueError):  # A broken link, say, or a name that no file can have: set aside when it is read.
-        return ImageFile(Path(entry), 0, 0)
-    return ImageFile(Path(entry), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        return ImageFile(os.fspath(entry), 0, 0)
+    return ImageFile(os.fspath(entry), status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 class Listing(NamedTuple):
@@ -170,7 +220,7 @@ def list_folder(folder: Path) -> Listing:
             elif is_image(entry.name):
                 found.images.append(entry.name)
             else:
-                found.passed.suffixes[os.path.splitext(entry.name)[1].lower()] += 1
+                found.passed.suffixes[_suffix(entry.name)] += 1
     found.folders.sort()
     found.images.sort()
     return found
@@ -197,8 +247,12 @@ def read_regular(path: Path, most: int, head: int | None = None) -> bytes:
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         _refuse_special(status.st_mode)
-        # One byte more than allowed, for a file that grows, or whose size is not told.
-        content = file.read(most + 1 if head is None else head) if status.st_size <= most else b""
+        content = b""
+        if status.st_size <= most:
+            # The size is named, as memory for all that is allowed would be fetched for each file.
+            content = file.read(status.st_size + 1 if head is None else head)
+            if head is None and len(content) > status.st_size:  # a file that grows, or whose size is not told
+                content += file.read(most + 1 - len(content))
     size = max(status.st_size, len(content))
     if size > most:
         raise UnusualFileError(f"{size / 2**20:,.0f} MiB exceed the {most / 2**20:g} MiB of data.canvas.max_file_mib")

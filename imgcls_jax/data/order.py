@@ -1,9 +1,11 @@
 """Draw random orders that depend on their seed only: not on NumPy's version, the machine or the process count."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int32, Int64, Shaped, UInt64
+from jaxtyping import Int32, Int64, Integer, Shaped, UInt64
 
 _EPOCH, _SPLIT, _BALANCED, _GROUPS = 1, 2, 3, 4  # Keeps the streams of different uses apart.
 
@@ -35,6 +37,17 @@ def stable_order(numbers: UInt64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return order
 
 
+def by_class(labels: Integer[np.ndarray, " n"]) -> Iterator[tuple[int, Int64[np.ndarray, " k"]]]:
+    """Give each class that occurs with the indices of its examples, both ascending: one sort for any number of classes,
+    where a look at all labels for each class would take classes × examples."""
+    order = np.argsort(labels, kind="stable")
+    ordered = labels[order]
+    begins = np.ones(len(labels), bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    for start, end in itertools.pairwise([*np.flatnonzero(begins), len(labels)]):
+        yield int(ordered[start]), order[start:end]
+
+
 def epoch_order(seed: int, epoch: int, n: int) -> Int64[np.ndarray, " n"]:
     """Draw the order in which the epoch `epoch` of a run with the seed `seed` uses `n` examples, each once."""
     return permutation(n, seed, _EPOCH, epoch)
@@ -56,12 +69,11 @@ def balanced_order(labels: Int32[np.ndarray, " n"], seed: int, epoch: int) -> In
     The examples of a rare class are repeated, all equally often (± 1); of a frequent class a random part is left out,
     a different one in each epoch.
     """
-    classes = np.unique(labels)
+    classes = [members for _, members in by_class(labels)]
     quota, extra = divmod(len(labels), len(classes))
     lucky = set(permutation(len(classes), seed, _BALANCED, epoch, 0)[:extra].tolist())
     chosen = []
-    for rank, label in enumerate(classes):
-        members = np.flatnonzero(labels == label)
+    for rank, members in enumerate(classes):
         wanted = quota + (rank in lucky)
         shuffled = members[permutation(len(members), seed, _BALANCED, epoch, 1 + rank)]
         chosen.append(np.resize(shuffled, wanted))

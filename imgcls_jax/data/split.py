@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int64, Integer, Shaped, UInt64
 
 from imgcls_jax.data.examples import digest
 from imgcls_jax.data.groups import divide
-from imgcls_jax.data.order import split_order
+from imgcls_jax.data.order import by_class, split_order
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
 
@@ -49,18 +49,16 @@ def hold_out(
     if groups is not None:
         parts = divide(labels, groups, (1 - share, share), seed)
         return _sides(labels, parts == 1, class_names, purpose)
-    held = []
-    for label in np.unique(labels).tolist():
-        members = np.flatnonzero(labels == label)
+    is_held = np.zeros(len(labels), bool)
+    for label, members in by_class(labels):
         count = max(1, int(len(members) * share + 0.5))
         if count >= len(members):
             raise UserError(
                 f'class "{class_names[label]}" has only {len(members)} image{"s"[: len(members) > 1]}, too few to hold '
                 f"out {share:g} of them for {purpose}: add images, remove the class, or give a {purpose} split"
             )
-        held.append(members[split_order(seed, label, len(members))[:count]])
-    chosen = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True), chosen
+        is_held[members[split_order(seed, label, len(members))[:count]]] = True
+    return np.flatnonzero(~is_held), np.flatnonzero(is_held)
 
 
 def fold(
@@ -93,8 +91,7 @@ def fold(
     if groups is None:
         parts = np.empty(len(labels), np.int64)
         begun = 0  # Where the last class ended, so that folds differ in size by one at most.
-        for label in np.unique(labels).tolist():
-            members = np.flatnonzero(labels == label)
+        for label, members in by_class(labels):
             parts[members[split_order(seed, label, len(members))]] = (begun + np.arange(len(members))) % count
             begun += len(members)
     else:

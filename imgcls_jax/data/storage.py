@@ -2,6 +2,7 @@
 
 import io
 import os
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ class CanvasWriter:
         if encoding == "raw":
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(self._file, header)
-        self._ends = [0]
+        self._size = 0
+        self._ends = array("q")  # a fifth of what a list of numbers takes
 
     def __enter__(self) -> "CanvasWriter":
         return self
@@ -90,8 +92,9 @@ class CanvasWriter:
 
     def write(self, prepared: memoryview) -> None:
         """Write the next canvas."""
-        self._ends.append(self._ends[-1] + prepared.nbytes)
-        self.full = self.full or self._ends[-1] > self._limit
+        self._size += prepared.nbytes
+        self._ends.append(self._size)
+        self.full = self.full or self._size > self._limit
         if not self.full:
             self._file.write(prepared)
 
@@ -103,7 +106,7 @@ class CanvasWriter:
         if self.full:
             self._path.unlink()
         elif self._encoding != "raw":
-            np.save(self._folder / "ends.npy", np.array(self._ends[1:]))
+            np.save(self._folder / "ends.npy", np.array(self._ends, np.int64))
 
 
 def open_canvases(folder: Path) -> UInt[np.ndarray, "n h w c"] | EncodedCanvases | None:

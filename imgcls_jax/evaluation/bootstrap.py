@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from imgcls_jax.evaluation import ranking, scores
+from imgcls_jax.evaluation import scores
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.evaluation.scores import Scores
 
@@ -82,7 +82,7 @@ def replicates(
         found["ece"] = np.abs(_sums(bins, rows, scores.CALIBRATION_BINS, gap)).sum(axis=1) / len(predictions)
         parts.append(found)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    influence, errors = _influences(predictions) if ranked else ({}, {})
+    influence, errors = (predictions.ranked.influence, predictions.ranked.errors) if ranked else ({}, {})
     return Replicates(
         {name: values for name, values in joined.items() if values.ndim == 1},
         {name.removeprefix("class_"): values for name, values in joined.items() if values.ndim == 2},
@@ -139,20 +139,6 @@ def _by_class(counts: np.ndarray, label: np.ndarray, classes: int) -> Float64[np
 
     gather = sparse.csr_array((np.ones(len(label)), (np.arange(len(label)), label)), shape=(len(label), classes))
     return np.asarray(counts.astype(np.float64) @ gather)
-
-
-def _influences(predictions: Predictions) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    support = np.bincount(predictions.labels, minlength=predictions.classes)
-    there = np.flatnonzero((support > 0) & (support < len(predictions))).tolist()
-    means = {name: np.zeros(len(predictions)) for name in ranking.FIGURES}
-    errors = {name: np.full(predictions.classes, np.nan) for name in ranking.FIGURES}
-    for label in there:
-        positive, score = predictions.labels == label, scores.ranked_by(predictions, label)
-        for name, function in ranking.FIGURES.items():
-            _, influence = function(score, positive)
-            means[name] += influence / len(there)
-            errors[name][label] = np.sqrt((influence**2).sum())
-    return means, errors
 
 
 def intervals(found: Scores, drawn: Replicates) -> dict[str, Interval]:

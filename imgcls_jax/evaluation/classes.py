@@ -60,7 +60,7 @@ def matched(dataset: Dataset, trained: Sequence[str]) -> Dataset:
             raise UserError(f"the data have {len(found)} classes, but the model was trained on {len(trained)}")
         labels = np.arange(len(found), dtype=np.int32)
     else:
-        labels = np.array([_label(name, trained) for name in found], np.int32)
+        labels = np.array(_labels(found, trained), np.int32)
     splits = {
         name: None if split is None else _relabeled(split, labels)
         for name, split in (("train", dataset.train), ("validation", dataset.validation), ("test", dataset.test))
@@ -100,14 +100,15 @@ def _is_numbered(names: Sequence[str]) -> bool:
     return all(name == str(number) for number, name in enumerate(names))
 
 
-def _label(name: str, trained: Sequence[str]) -> int:
-    if name not in trained:
+def _labels(names: Sequence[str], trained: Sequence[str]) -> list[int]:
+    numbers = {name: number for number, name in enumerate(trained)}
+    if (unknown := next((name for name in names if name not in numbers), None)) is not None:
         known = f"{', '.join(trained[:10])}{', …' if len(trained) > 10 else ''}"
         raise UserError(
-            f'the data have the class "{name}", which the model was not trained on{did_you_mean(name, trained)}: its '
-            f"classes are {known}"
+            f'the data have the class "{unknown}", which the model was not trained on{did_you_mean(unknown, trained)}: '
+            f"its classes are {known}"
         )
-    return list(trained).index(name)
+    return [numbers[name] for name in names]
 
 
 def _relabeled(split: Split, labels: np.ndarray) -> Split:

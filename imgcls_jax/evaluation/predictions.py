@@ -13,6 +13,7 @@ class_names  str [classes]
 split, views str: "validation", "test" or "train"; "center" or the kind of test-time views.
 """
 
+import dataclasses
 import functools
 import zipfile
 from collections.abc import Sequence
@@ -25,10 +26,12 @@ from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 from imgcls_jax.config.optim import Task
 from imgcls_jax.disk import outputs
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import tasks
+from imgcls_jax.evaluation import ranking, tasks
 
 SPLITS = ("train", "validation", "test")
 """Of which there may be predictions; of the first, out of fold."""
+# Numbers that are computed at a time.
+_PART = 2**22
 _FIELDS = ("logits", "labels", "names", "class_names", "split", "views")
 
 
@@ -66,8 +69,11 @@ class Predictions:
     @functools.cached_property
     def class_logits(self) -> Float64[np.ndarray, "n classes"]:
         """One logit per class: those of a single sigmoid output z are 0 and z."""
+        return self._class_logits(slice(None))
+
+    def _class_logits(self, rows: slice) -> Float64[np.ndarray, "some classes"]:
         tasks.need_classes(self.task, "this figure")
-        logits = self.logits.astype(np.float64)
+        logits = self.logits[rows].astype(np.float64)
         return np.concatenate([np.zeros_like(logits), logits], axis=1) if logits.shape[1] == 1 else logits
 
     @functools.cached_property
@@ -83,7 +89,32 @@ class Predictions:
     @functools.cached_property
     def predicted(self) -> Int64[np.ndarray, " n"]:
         """The most probable class of each image, the lower of equals."""
-        return self.class_logits.argmax(axis=1)
+        if self.logits.shape[1] == 1:
+            return self.class_logits.argmax(axis=1)
+        tasks.need_classes(self.task, "this figure")
+        return self.logits.argmax(axis=1)  # without a copy in float64
+
+    @functools.cached_property
+    def own_probabilities(self) -> Float64[np.ndarray, " n"]:
+        """The probability of each image's own class; of some images at a time, as those of all classes may not fit the
+        memory."""
+        own = np.empty(len(self))
+        part = max(_PART // self.classes, 1)
+        for start in range(0, len(self), part):
+            rows = slice(start, start + part)
+            shares = np.exp(log_softmax(self._class_logits(rows)))
+            own[rows] = shares[np.arange(len(shares)), self.labels[rows]]
+        return own
+
+    @functools.cached_property
+    def ranked(self) -> ranking.Ranked:
+        """How well each class's probability ranks the images, which takes a sort per class."""
+        return ranking.of_classes(self.probabilities, self.labels)
+
+    def take(self, rows: Int64[np.ndarray, " k"]) -> "Predictions":
+        """Return those of some images."""
+        names = tuple(self.names[row] for row in rows.tolist())
+        return dataclasses.replace(self, logits=self.logits[rows], labels=self.labels[rows], names=names)
 
     @property
     def right(self) -> Bool[np.ndarray, " n"]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from imgcls_jax.evaluation import ranking
 from imgcls_jax.evaluation.predictions import Predictions
 
 CALIBRATION_BINS = 15
@@ -67,7 +66,7 @@ def of(predictions: Predictions, *, ranked: bool = True) -> Scores:
         "weighted_f1": float(np.average(f1, weights=support)),
     }
     if ranked:
-        areas = _areas(predictions, support)
+        areas = predictions.ranked.areas
         per_class |= areas
         overall |= {name: _mean(values) for name, values in areas.items()}
     overall |= {
@@ -78,21 +77,6 @@ def of(predictions: Predictions, *, ranked: bool = True) -> Scores:
     return Scores(overall, per_class, support, confusion)
 
 
-def _areas(predictions: Predictions, support: Int64[np.ndarray, " classes"]) -> dict[str, np.ndarray]:
-    """Area under the ROC curve and average precision of each class against the rest."""
-    areas = {name: np.full(predictions.classes, np.nan) for name in ranking.FIGURES}
-    for label in np.flatnonzero((support > 0) & (support < len(predictions))).tolist():
-        truth, score = predictions.labels == label, ranked_by(predictions, label)
-        for name, function in ranking.FIGURES.items():
-            areas[name][label], _ = function(score, truth)
-    return areas
-
-
-def ranked_by(predictions: Predictions, label: int) -> Float64[np.ndarray, " n"]:
-    """The score by which images are ranked for a class: its probability."""
-    return predictions.probabilities[:, label]
-
-
 def _mean(values: Float64[np.ndarray, " classes"]) -> float:
     there = values[~np.isnan(values)]
     return float(there.mean()) if len(there) else float("nan")
@@ -101,8 +85,7 @@ def _mean(values: Float64[np.ndarray, " classes"]) -> float:
 def log_losses(predictions: Predictions) -> Float64[np.ndarray, " n"]:
     """Minus the logarithm of the probability of each image's own class, which counts as at least 2.2e-16, as in
     scikit-learn."""
-    own = predictions.probabilities[np.arange(len(predictions)), predictions.labels]
-    return -np.log(np.clip(own, np.finfo(np.float64).eps, None))
+    return -np.log(np.clip(predictions.own_probabilities, np.finfo(np.float64).eps, None))
 
 
 def brier(predictions: Predictions) -> Float64[np.ndarray, " n"]:
@@ -131,7 +114,9 @@ def calibration_error(confidence: Float64[np.ndarray, " n"], right: Bool[np.ndar
 
 def most_confused(confusion: Int64[np.ndarray, "k k"], count: int = 10) -> list[tuple[int, int, int]]:
     """List the pairs (true class, predicted class, images) of wrong predictions, the most frequent first."""
-    wrong = confusion * ~np.eye(len(confusion), dtype=bool)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-    pairs = (np.unravel_index(place, wrong.shape) for place in order)
-    return [(int(row), int(column), int(wrong[row, column])) for row, column in pairs if wrong[row, column]]
+    rows, columns = np.nonzero(confusion)  # few of very many where there are many classes
+    wrong = rows != columns
+    rows, columns = rows[wrong], columns[wrong]
+    images = confusion[rows, columns]
+    order = np.argsort(-images, kind="stable")[:count]
+    return list(zip(rows[order].tolist(), columns[order].tolist(), images[order].tolist(), strict=True))

@@ -34,9 +34,8 @@ def write(workdir: Path, made: Predictions, split: Split, *, title: str) -> None
     write_table(per_class.rows(made), workdir / "per_class.csv")
     # Outputs beyond the classes of the data are one column.
     classes = sum(not name.startswith("output ") for name in made.class_names)
-    counts = confusion.matrix(made.labels, made.predicted, classes)
-    title = f"{title}, {made.split} images"
-    confusion.plot(counts, made.class_names[:classes], workdir / "confusion.png", title=title)
+    title, names = f"{title}, {made.split} images", made.class_names[:classes]
+    confusion.plot_predictions(made.labels, made.predicted, names, workdir / "confusion.png", title=title)
     mistakes.write(made, split, workdir / "mistakes.png", title=title)
 
 

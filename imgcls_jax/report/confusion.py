@@ -43,21 +43,79 @@ def write_csv(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str], 
     with outputs.writing(path) as file:
         writer = csv.writer(file)
         writer.writerow(["true \\ predicted", *_columns(counts, class_names)])
-        writer.writerows([name, *row] for name, row in zip(class_names, counts.tolist(), strict=True))
+        writer.writerows([name, *row.tolist()] for name, row in zip(class_names, counts, strict=True))
 
 
 def most_confused(counts: Int[np.ndarray, "k columns"], limit: int) -> Int[np.ndarray, " shown"]:
     """Choose at most `limit` classes, of the most frequent confusions in either direction: labels, ascending."""
-    classes = len(counts)
-    wrong = counts[:, :classes] * ~np.eye(classes, dtype=bool)
-    both = np.triu(wrong + wrong.T)
+    rows, columns = np.nonzero(counts[:, : len(counts)])
+    return _most_confused(rows, columns, counts[rows, columns], limit)
+
+
+def _most_confused(
+    rows: Int[np.ndarray, " pairs"], columns: Int[np.ndarray, " pairs"], images: Int[np.ndarray, " pairs"], limit: int
+) -> Int[np.ndarray, " shown"]:
+    """`most_confused` of the pairs (true class, predicted class) that occur, few of the very many of many classes."""
+    wrong = rows != columns
+    rows, columns, images = rows[wrong], columns[wrong], images[wrong]
+    classes = max(rows.max(initial=0), columns.max(initial=0)) + 1
+    pairs, place = np.unique(np.minimum(rows, columns) * classes + np.maximum(rows, columns), return_inverse=True)
+    both = np.bincount(place, weights=images)
     chosen: dict[int, None] = {}
-    for pair in np.argsort(-both, axis=None, kind="stable").tolist():
+    for pair in pairs[np.argsort(-both, kind="stable")].tolist():
         added = [label for label in divmod(pair, classes) if label not in chosen]
-        if not both.flat[pair] or len(chosen) + len(added) > limit:
+        if len(chosen) + len(added) > limit:
             break
         chosen |= dict.fromkeys(added)
     return np.array(sorted(chosen), np.int64)
+
+
+def plot_predictions(
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    class_names: Sequence[str],
+    path: Path,
+    *,
+    title: str,
+) -> None:
+    """Write the PNG of `plot` without the matrix of all classes, which takes 800 MB for 10,000 of them."""
+    classes, labels, predicted = len(class_names), labels.astype(np.int64), predicted.astype(np.int64)
+    rows = np.zeros(0, np.int64)
+    if classes > _MOST_SHOWN:
+        known = predicted < classes
+        pairs, counts = np.unique(labels[known] * classes + predicted[known], return_counts=True)
+        rows = _most_confused(*np.divmod(pairs, classes), counts, _PART)
+    if not len(rows):
+        plot(matrix(labels, predicted, classes), class_names, path, title=title)
+        return
+    place = np.full(max(classes, int(predicted.max()) + 1), -1)
+    place[rows] = np.arange(len(rows))
+    shown = (place[labels] >= 0) & (place[predicted] >= 0)
+    counts = matrix(place[labels[shown]], place[predicted[shown]], len(rows))
+    _plot_part(counts, np.bincount(labels, minlength=classes)[rows], rows, class_names, path, title)
+
+
+def _plot_part(
+    counts: Int[np.ndarray, "shown shown"],
+    images: Int[np.ndarray, " shown"],
+    rows: Int[np.ndarray, " shown"],
+    class_names: Sequence[str],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw the classes `rows`, of which there are so many `images`."""
+    columns = [class_names[row] for row in rows.tolist()]
+    title = f"{title}: the {len(rows)} most confused of {len(class_names):,} classes"
+    names, recall = _texts(columns, images, counts.diagonal())
+    _draw(counts / np.maximum(images[:, None], 1), names, columns, recall, path, title)
+
+
+def _texts(
+    names: Sequence[str], images: Int[np.ndarray, " k"], right: Int[np.ndarray, " k"]
+) -> tuple[list[str], list[str]]:
+    """Each class with its number of images, and its recall."""
+    counted = [f"{name} ({number:,})" for name, number in zip(names, images.tolist(), strict=True)]
+    return counted, [f"{100 * part / whole:.1f}" if whole else "–" for part, whole in zip(right, images, strict=True)]
 
 
 def plot(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str], path: Path, *, title: str) -> None:
@@ -67,15 +125,13 @@ def plot(counts: Int[np.ndarray, "k columns"], class_names: Sequence[str], path:
     """
     columns = _columns(counts, class_names)
     images, right = counts.sum(1), counts.diagonal()
-    shares = counts / np.maximum(images[:, None], 1)
-    names = [f"{name} ({number:,})" for name, number in zip(class_names, images.tolist(), strict=True)]
-    recall = [f"{100 * part / whole:.1f}" if whole else "–" for part, whole in zip(right, images, strict=True)]
     if len(class_names) > _MOST_SHOWN and len(rows := most_confused(counts, _PART)):
-        title = f"{title}: the {len(rows)} most confused of {len(class_names):,} classes"
-        shares = shares[np.ix_(rows, rows)]
-        columns, names, recall = ([texts[row] for row in rows.tolist()] for texts in (columns, names, recall))
-    elif len(class_names) > _MOST_SHOWN:
+        _plot_part(counts[np.ix_(rows, rows)], images[rows], rows, class_names, path, title)
+        return
+    names, recall = _texts(class_names, images, right)
+    if len(class_names) > _MOST_SHOWN:
         names, columns, recall = [], [], []  # nothing is confused: a diagonal
+    shares = counts / np.maximum(images[:, None], 1)
     _draw(shares, names, columns, recall, path, title)
 
 

@@ -51,11 +51,11 @@ def sheet(predictions: Predictions, split: Split, *, title: str, count: int = MO
     canvas = Image.new("RGB", (_GAP + columns * (_WIDTH + _GAP), head + lines * height), "white")
     draw = ImageDraw.Draw(canvas)
     pictures.write(draw, (_GAP, _GAP), f"{title}: {_counts(predictions, len(rows))}", canvas.width - 2 * _GAP)
-    names = predictions.class_names
+    names, shares = predictions.class_names, predictions.take(rows).probabilities
     for place, (row, image) in enumerate(zip(rows.tolist(), images, strict=True)):
         left, top = _GAP + place % _COLUMNS * (_WIDTH + _GAP), head + place // _COLUMNS * height
         true, predicted = int(predictions.labels[row]), int(predictions.predicted[row])
-        own, other = (predictions.probabilities[row, label] for label in (true, predicted))
+        own, other = (shares[place, label] for label in (true, predicted))
         canvas.paste(image, (left, top))
         below = top + height - 3 * LINE - 2 * _GAP + 3
         pictures.write(draw, (left, below), f"{names[true]} → {names[predicted]}", _WIDTH)

@@ -92,7 +92,8 @@ def _relabeled(split: data.Split, names: tuple[str, ...], trained: tuple[str, ..
     """The split with the labels of the trained classes of the same names."""
     if names == trained:
         return split
-    unknown = [name for name in names if name not in trained]
+    numbers = {name: number for number, name in enumerate(trained)}
+    unknown = [name for name in names if name not in numbers]
     if unknown:
         raise UserError(
             f'the evaluator "{evaluator}" has images of the class "{unknown[0]}", which is not trained: '
@@ -103,7 +104,7 @@ def _relabeled(split: data.Split, names: tuple[str, ...], trained: tuple[str, ..
             f'the evaluator "{evaluator}" has the labels {", ".join(names[:10])}, but the run '
             f"{', '.join(trained[:10])}: give the same ones in the same order"
         )
-    labels = np.array([trained.index(name) for name in names], np.int32)
+    labels = np.array([numbers[name] for name in names], np.int32)
     relabeled = copy.copy(split)
     relabeled.labels = labels[split.labels]
     return relabeled

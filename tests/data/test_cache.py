@@ -218,7 +218,7 @@ def test_so_are_they_where_the_file_system_gives_all_files_one_time(pets, tmp_pa
     other.write_bytes(other.read_bytes().ljust(2000, b"\0"))
 
     def undated(entry):
-        return files.ImageFile(Path(entry), os.stat(entry).st_size, 0)
+        return files.ImageFile(os.fspath(entry), os.stat(entry).st_size, 0)
 
     monkeypatch.setattr(files, "described", undated)
     canvases(pets, tmp_path)

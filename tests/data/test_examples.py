@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import hashlib
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from imgcls_jax.config.data import Canvas, Source
 from imgcls_jax.data import examples as module
 from imgcls_jax.data import load
 from imgcls_jax.data.examples import Examples, Splits
+from imgcls_jax.data.files import ImageFile, ImageFiles, described, versions
 from imgcls_jax.errors import UserError
 
 
@@ -210,3 +212,35 @@ def test_part_of_the_examples():
     assert part.read([1])[0].max() == 1
     assert part.pixels[:, 0, 0, 0].tolist() == [4, 1]
     assert len({whole.fingerprint(), part.fingerprint(), whole.take(np.array([1, 4])).fingerprint()}) == 3
+
+
+def test_files_keep_their_paths_wherever_they_lie(pets, tmp_path, monkeypatch):
+    cat, dog = pets / "train/cat/0.png", pets / "train/dog/1.png"
+
+    def made(paths: list[Path], root: Path) -> Examples:
+        files = ImageFiles.of([described(path) for path in paths])
+        return Examples.of_files("train", files, np.zeros(len(paths), np.int32), root)
+
+    inside = made([dog, cat], pets / "train")
+    assert (inside.ids, inside.read([1, 0])) == (["dog/1.png", "cat/0.png"], [cat, dog])
+    outside = made([dog, cat], pets / "train/cat")
+    assert (outside.ids, outside.read([1, 0])) == ([dog.as_posix(), "0.png"], [cat, dog])
+    assert made([dog, cat], pets / "train/ca").ids == [dog.as_posix(), cat.as_posix()]  # the beginning of a name
+    monkeypatch.chdir(pets)
+    here = made([Path("train/cat/0.png")], Path())
+    assert (here.ids, here.read([0])) == (["train/cat/0.png"], [Path("train/cat/0.png")])
+    assert len({inside.fingerprint(), outside.fingerprint(), here.fingerprint()}) == 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 1024, 1025, 3000])
+def test_a_digest_is_that_of_the_lines_in_order(count):
+    lines = [f"{i} ü {os.fsdecode(bytes([255]))}" for i in range(count)]
+    text = b"".join(line.encode("utf-8", "surrogateescape") + b"\n" for line in lines)
+    assert module.digest(iter(lines)) == hashlib.sha256(text).hexdigest()
+
+
+def test_many_files_have_the_versions_of_each():
+    files = [ImageFile(f"{i}.png", i, 10**18 + i, 2 * i) for i in range(5000)]
+    columns = ImageFiles.joined([ImageFiles.of(files[:10]), ImageFiles.of([]), ImageFiles.of(files[10:])])
+    assert columns.names == [file.name for file in files]
+    assert list(versions(columns.numbers)) == [file.version for file in files]

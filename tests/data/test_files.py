@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,3 +108,24 @@ def test_a_folder_that_cannot_be_listed_is_passed_over(tmp_path: Path, monkeypat
     assert str(find_images(tmp_path)[1]) == f"{tmp_path}/closed/ ({os.strerror(errno.EIO)})"
     assert find_images(tmp_path)[1].unlisted == [f"{tmp_path}/closed"]
     assert find_images(tmp_path / "closed")[0] == []
+
+
+def test_reading_a_file_takes_the_memory_of_the_file(tmp_path: Path):
+    """Not that of all bytes that are allowed, which would be fetched from the system for every image."""
+    (tmp_path / "0.jpg").write_bytes(bytes(range(200)))
+    tracemalloc.start()
+    try:
+        assert files.read_regular(tmp_path / "0.jpg", 2**31) == bytes(range(200))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs Linux's /proc, whose files tell no size")
+def test_a_file_whose_size_is_not_told_is_read_within_the_limit():
+    path = Path("/proc/version")
+    content = path.read_bytes()
+    assert path.stat().st_size == 0 and len(content) > 10
+    assert files.read_regular(path, len(content)) == content
+    with pytest.raises(files.UnusualFileError, match="exceed"):
+        files.read_regular(path, len(content) - 1)

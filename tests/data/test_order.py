@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from imgcls_jax.data.order import balanced_order, epoch_order, permutation, split_order, stable_order, train_order
+from imgcls_jax.data.order import (
+    _BALANCED,
+    balanced_order,
+    by_class,
+    epoch_order,
+    permutation,
+    split_order,
+    stable_order,
+    train_order,
+)
 
 
 def test_numbers_are_fixed_for_good():
@@ -79,3 +88,29 @@ def test_order_of_each_sampling():
     times = np.bincount(train_order(labels, "balanced", 5, 2), minlength=12)
     assert times[9:].tolist() == [2, 2, 2]
     assert sorted(times[:9].tolist()) == [0, 0, 0, 1, 1, 1, 1, 1, 1]
+
+
+def many(classes: int, count: int) -> np.ndarray:
+    """Labels in no order, some of which do not occur."""
+    return (3 * np.random.default_rng(0).integers(0, classes, count)).astype(np.int32)
+
+
+@pytest.mark.parametrize("labels", [many(300, 1000), np.zeros(3, np.int32), np.array([5, 2, 5]), np.zeros(0, int)])
+def test_members_of_each_class_are_those_with_its_label(labels):
+    found = [(label, members.tolist()) for label, members in by_class(labels)]
+    assert found == [(label, np.flatnonzero(labels == label).tolist()) for label in np.unique(labels).tolist()]
+
+
+def test_balanced_order_against_its_definition():
+    """Written out class by class: no run's order may ever change."""
+    labels, seed, epoch = many(40, 500), 3, 2
+    classes = np.unique(labels)
+    quota, extra = divmod(len(labels), len(classes))
+    lucky = permutation(len(classes), seed, _BALANCED, epoch, 0)[:extra].tolist()
+    chosen = []
+    for rank, label in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        shuffled = members[permutation(len(members), seed, _BALANCED, epoch, 1 + rank)]
+        chosen += np.resize(shuffled, quota + (rank in lucky)).tolist()
+    order = np.array(chosen)[permutation(len(labels), seed, _BALANCED, epoch, 1 + len(classes))]
+    assert balanced_order(labels, seed, epoch).tolist() == order.tolist()

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imgcls_jax.data.split import hold_out, record, sizes, split_hash, trained_on
+from imgcls_jax.data.order import split_order
+from imgcls_jax.data.split import fold, hold_out, record, sizes, split_hash, trained_on
 from imgcls_jax.errors import UserError
 
 NAMES = ("ant", "bee", "cow", "dog")
@@ -19,6 +20,23 @@ def test_stratified_against_counting(share, seed):
     for label in range(4):
         of_class = sum(1 for i in held if labels[i] == label)
         assert abs(of_class - share * sum(1 for x in labels if x == label)) <= 0.5
+
+
+def test_of_many_classes_those_are_held_out_that_come_first_in_their_order():
+    """Written out class by class: no run's split may ever change."""
+    labels = np.random.default_rng(0).permutation(np.arange(3000) % 250).astype(np.int32)
+    names, parts, begun = [str(label) for label in range(250)], np.empty(3000, int), 0
+    held: list[int] = []
+    for label in range(250):
+        members = np.flatnonzero(labels == label)
+        members = members[split_order(7, label, len(members))]
+        held += members[:2].tolist()  # 0.2 of 12 is 2.4
+        parts[members] = (begun + np.arange(len(members))) % 3
+        begun += len(members)
+    kept, found = hold_out(labels, 0.2, 7, names, "test")
+    assert found.tolist() == sorted(held)
+    assert kept.tolist() == sorted(set(range(3000)) - set(held))
+    assert fold(labels, 1, 3, 7, names)[1].tolist() == np.flatnonzero(parts == 1).tolist()
 
 
 def test_share_and_seed_decide_only_who_is_held_out():

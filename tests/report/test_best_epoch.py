@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.stats import binomtest
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from imgcls_jax import config as c
 from imgcls_jax.data import Split
 from imgcls_jax.errors import UserError
-from imgcls_jax.evaluation import per_class
+from imgcls_jax.evaluation import per_class, scores
 from imgcls_jax.evaluation import predictions as keep
 from imgcls_jax.evaluation.predictions import Predictions
 from imgcls_jax.report import confusion, mistakes
@@ -126,6 +126,18 @@ def test_of_many_classes_the_most_confused_are_drawn(tmp_path):
         assert part.width < 1200 and right.width < 1200
 
 
+@pytest.mark.parametrize("others", [0, 9])  # outputs beyond the classes
+@pytest.mark.parametrize("classes", [3, 150])
+def test_the_picture_of_predictions_is_that_of_their_matrix(classes, others, tmp_path):
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, classes, 900), rng.integers(0, classes + others, 900)
+    predicted[::2] = labels[::2]
+    names = [f"class {i}" for i in range(classes)]
+    confusion.plot_predictions(labels.astype(np.int32), predicted, names, tmp_path / "pairs.png", title="run")
+    confusion.plot(confusion.matrix(labels, predicted, classes), names, tmp_path / "matrix.png", title="run")
+    assert (tmp_path / "pairs.png").read_bytes() == (tmp_path / "matrix.png").read_bytes()
+
+
 def test_the_table_of_a_class_without_images_has_empty_cells(predictions, tmp_path):
     from imgcls_jax.report import best_epoch
 
@@ -134,3 +146,28 @@ def test_the_table_of_a_class_without_images_has_empty_cells(predictions, tmp_pa
         rows = list(csv.DictReader(file))
     assert rows[3]["class_name"] == "dog" and rows[3]["recall"] == rows[3]["recall_low"] == ""
     assert float(rows[0]["recall"]) == pytest.approx(int(rows[0]["right"]) / int(rows[0]["images"]), abs=1e-6)
+
+
+def test_confusions_of_many_classes_against_the_whole_matrix(monkeypatch):
+    """Only the pairs that occur are counted: the matrix of 10,000 classes takes 800 MB."""
+    rng = np.random.default_rng(0)
+    labels, guesses = rng.integers(0, 60, (2, 2000))
+    logits = rng.normal(size=(2000, 60)).astype(np.float32)
+    logits[np.arange(2000), np.where(rng.random(2000) < 0.5, labels, guesses % 7)] += 9
+    made = Predictions(logits, labels.astype(np.int32), ("a",) * 2000, tuple(map(str, range(60))), "test")
+    counts = confusion_matrix(labels, made.predicted, labels=range(60))
+    wrong = counts * ~np.eye(60, dtype=bool)
+    rows = per_class.rows(made)
+    assert [row.most_confused_with for row in rows] == [str(other) for other in wrong.argmax(1)]
+    assert [row.confused_images for row in rows] == wrong.max(1).tolist()
+    assert [row.predicted for row in rows] == counts.sum(0).tolist()
+    order = np.argsort(-wrong, axis=None, kind="stable")[:10]
+    pairs = [(*divmod(place, 60), int(wrong.flat[place])) for place in order.tolist()]
+    assert scores.most_confused(counts) == pairs
+
+    monkeypatch.setattr(keep, "_PART", 600)  # ten images at a time
+    own = made.probabilities[np.arange(2000), labels]
+    assert made.own_probabilities.tolist() == own.tolist()
+    some = made.take(np.array([5, 3]))
+    np.testing.assert_array_equal(some.probabilities, made.probabilities[[5, 3]])
+    assert some.labels.tolist() == labels[[5, 3]].tolist()

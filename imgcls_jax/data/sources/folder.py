@@ -11,7 +11,7 @@ import numpy as np
 
 from imgcls_jax.config.data import PathText, Source
 from imgcls_jax.data.examples import Examples, Progress, Splits, no_progress
-from imgcls_jax.data.files import PassedOver, find_images, is_image, list_folder
+from imgcls_jax.data.files import ImageFiles, PassedOver, find_images, is_image, list_folder
 from imgcls_jax.data.image_formats import KNOWN, REMEDIES
 from imgcls_jax.data.sources import rows
 from imgcls_jax.data.sources.layout import find_layout, passed_over
@@ -73,7 +73,8 @@ class _Found:
         self.images = {}
         for done, name in enumerate(listing.folders):
             on_progress(f"listing {folder}", done, len(listing.folders))
-            self.images[name], passed[name] = find_images(folder / name)
+            found, passed[name] = find_images(folder / name)
+            self.images[name] = ImageFiles.of(found)
         self.passed = passed
         self.notes = passed_over(passed, folder)
         if folder != root and str(listing.passed):
@@ -95,10 +96,10 @@ class _Found:
         if not self.images:
             raise UserError(f"{self.folder} holds no images: expected {self.folder}/CLASS/*.jpg, or {_expected(self)}")
         names: dict[str, str] = {}
+        stripped: dict[str, str] = {}
         for folder in self.images:
             name = unicodedata.normalize("NFC", folder)
-            other = next((names[known] for known in names if known.strip() == name.strip()), None)
-            if other is not None:
+            if (other := stripped.setdefault(name.strip(), folder)) != folder:
                 differ = "the Unicode form of their letters" if name in names else "spaces around their names"
                 raise UserError(
                     f"{self.folder} has two class folders {other!a} and {folder!a} that differ only in {differ}: move "
@@ -112,7 +113,8 @@ class _Found:
     def examples(self, class_names: tuple[str, ...], train: "_Found") -> Examples:
         """Give the images with their labels, in the order of the names of their folders and files."""
         numbers = {name: number for number, name in enumerate(class_names)}
-        labels, files = [], []
+        files: list[ImageFiles] = []
+        given: list[int] = []
         for folder, images in sorted(self.images.items(), key=lambda item: unicodedata.normalize("NFC", item[0])):
             name = unicodedata.normalize("NFC", folder)
             if images and name not in numbers:
@@ -121,11 +123,13 @@ class _Found:
                     + did_you_mean(name, class_names)
                     + (": set data.source.labeled_test = False if its classes are unknown" * (self.split == "test"))
                 )
-            labels += [numbers[name]] * len(images) if images else []
-            files += images
+            if images:
+                given.append(numbers[name])
+                files.append(images)
         if not files:
             raise UserError(f"{self.folder} holds no images{_others(self)}: fill or remove it")
-        return Examples.of_files(self.split, files, np.asarray(labels, np.int32), self.root)
+        labels = np.repeat(np.array(given, np.int32), [len(images) for images in files])
+        return Examples.of_files(self.split, ImageFiles.joined(files), labels, self.root)
 
 
 def _refuse_empty(train: _Found) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from imgcls_jax.config.data import Data, PathText, Source
 from imgcls_jax.data.bad_rows import BadRow, BadRows
 from imgcls_jax.data.examples import Examples, Labels, Progress, Splits, no_progress
-from imgcls_jax.data.files import ImageFile, described
+from imgcls_jax.data.files import ImageFile, ImageFiles, described
 from imgcls_jax.data.sources import layout, rows
 from imgcls_jax.data.sources.folder import alike
 from imgcls_jax.data.sources.rows import Row
@@ -152,7 +152,7 @@ class _Reading:
         self.root = Path(os.path.abspath(os.path.expanduser(settings.folder) if settings.folder else path.parent))
         self.found = {name: _Split() for name in layout.NAMES}
         self.bad: list[BadRow] = []
-        self._seen: dict[Path, tuple[int, str, str]] = {}  # line, split and label of each file
+        self._seen: dict[str, tuple[int, str, str]] = {}  # line, split and label of each file
 
     def add(self, row: Row) -> None:
         """Take a row in, or note what is wrong with it."""
@@ -176,7 +176,7 @@ class _Reading:
         into.files.append(file)
         into.labels.append(label)
         into.groups.append(cells.get("group", ""))
-        self._seen[file.path] = row.line, split, label
+        self._seen[os.path.normcase(file.name)] = row.line, split, label
 
     def _fault(self, cells: Mapping[str, str], split: str | None) -> tuple[str, str]:
         """The kind of mistake in the cells, and what it is; two empty texts if they are sound."""
@@ -193,11 +193,11 @@ class _Reading:
         return "", ""
 
     def _fault_of_file(self, file: ImageFile, split: str | None, label: str) -> tuple[str, str]:
-        if file.path in self._seen:
-            line, other_split, other_label = self._seen[file.path]
+        if (seen := self._seen.get(os.path.normcase(file.name))) is not None:
+            line, other_split, other_label = seen
             differs = f' as "{other_label}"' if other_label != label else ""
             differs += f" in {other_split}" if other_split != split else ""
-            return "file named twice", f"{file.path} is also named in line {line}{differs}"
+            return "file named twice", f"{file.name} is also named in line {line}{differs}"
         if file.size or file.modified:
             return ("not a file", f"{file.path} is a folder") if file.path.is_dir() else ("", "")
         return "missing file", f"there is no file {file.path}{self._hint(file.path)}"
@@ -229,7 +229,7 @@ class _Reading:
         splits = {
             name: Examples.of_files(
                 name,
-                split.files,
+                ImageFiles.of(split.files),
                 labels[name],
                 self.root,
                 groups=split.groups if "group" in self.columns else None,
@@ -258,7 +258,7 @@ class _Reading:
             for label in [label for label in self._names(cell) if label not in numbers][:1]:
                 where = "none of data.source.class_names" if self.settings.class_names else "no class of training rows"
                 reason = f'"{label}" is {where}{did_you_mean(label, numbers)}'
-                self.bad.append(BadRow(line, os.fspath(file.path), label, "unknown class", reason))
+                self.bad.append(BadRow(line, file.name, label, "unknown class", reason))
         if self.settings.separator:
             has = np.zeros((len(split.labels), len(set(numbers.values()))), np.uint8)
             for row, cell in enumerate(split.labels):
