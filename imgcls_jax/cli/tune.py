@@ -68,8 +68,8 @@ Example:
 _GRID = """Train a small network at several learning rates and with several seeds, all of them in one program.
 
 Each --space names a setting and its values: PATH=A,B,…, or a range, log(LOW,HIGH) or uniform(LOW,HIGH), of --points
-values. Any setting of optim.schedule and any weight_decay of the optimizer can vary; others are for `imgcls tune search`.
-Every network ends as a run of its own would, up to rounding. Writes DIR/grid.json and grid.csv; keeps no parameters.
+values. Settings of optim.schedule and weight_decay of the optimizer can vary; others are for `imgcls tune search`. Every
+network ends as a run of its own would, up to rounding. Writes DIR/grid.json and grid.csv; keeps no parameters.
 
 Example:
   imgcls tune grid --config configs/digits_cnn.py --seeds 2 --space 'optim.schedule.peak=1e-3,3e-3,1e-2'
@@ -90,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands[name](rest)
     else:
         found = f"not {short(name)}{did_you_mean(name, commands)}" if name else "and nothing was given"
-        raise UserError(f"say first what to tune, lr, batch, search, grid or cv, {found} (see {flags.program()} --help)")
+        raise UserError(
+            f"say first what to tune, lr, batch, search, grid or cv, {found} (see {flags.program()} --help)"
+        )
 
 
 def learning_rate(arguments: Sequence[str] | None = None) -> None:

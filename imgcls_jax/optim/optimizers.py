@@ -24,8 +24,8 @@ class Optimizer:
     state inside it and never recompile it."""
 
     chain: Callable[..., optax.GradientTransformation]
-    """The optax chain at a learning rate, and at a `decay` in place of the one below. Building it anew while `update` is
-    traced costs nothing at run time."""
+    """The optax chain at a learning rate, and at a `decay` in place of the one below, if given. Building it anew while
+    `update` is traced costs nothing at run time."""
     read: Callable[[Params, Any], Params]
     """The parameters to evaluate, from those that train and the state."""
     decay: PyTree

@@ -238,7 +238,11 @@ def _check_memory(experiment: Experiment, compiled: jax.stages.Compiled, count: 
 def _line(members: Sequence[Member], epoch: int, config: c.Config, per_second: float) -> str:
     values = [member.value for member in members if member.value is not None]
     pick = max if _is_maximized(config) else min
-    reached = f"best {config.best.metric} so far {_shown(pick(values), config)}" if values else "all have diverged"
+    reached = (
+        f"best {config.best.metric} so far {_spread([pick(values)], config.best.metric)}"
+        if values
+        else "all have diverged"
+    )
     return f"epoch {epoch + 1}/{config.epochs}  {reached}  {per_second:,.0f} images per second"
 
 
@@ -302,25 +306,18 @@ def table(document: Mapping[str, Any], config: c.Config) -> str:
     rows = []
     for i, cell in enumerate(found):
         by_seed = {member["seed"]: member["validation"] for member in cell["members"]}
-        parts = [by_seed[seed] and _shown(by_seed[seed][metric], config) or "diverged" for seed in seeds]
-        means = [_spread([f[name] for f in by_seed.values() if f], name) for name in (metric, also) if name]
-        rows.append([*map(str, cell["values"].values()), *parts, *means, "best" * (i == document["best"])])
+        sets = [(metric, [by_seed[seed]]) for seed in seeds]
+        sets += [(name, list(by_seed.values())) for name in (metric, also) if name]
+        parts = [_spread([figures[name] for figures in some if figures], name) for name, some in sets]
+        rows.append([*map(str, cell["values"].values()), *parts, "best" * (i == document["best"])])
     return tables.plain(header, rows, right=range(len(paths), len(header) - 1))
 
 
-def _shown(value: float, config: c.Config) -> str:
-    return f"{100 * value:.2f} %" if _is_share(config.best.metric) else f"{value:.4f}"
-
-
 def _spread(values: Sequence[float], metric: str) -> str:
-    """Mean ± standard deviation over seeds."""
+    """Write the mean of a metric, of several values with their standard deviation."""
     estimate = statistics.estimate(values)
     if estimate is None:
         return "diverged"
-    scale, unit, digits = (100, " %", 2) if _is_share(metric) else (1, "", 4)
+    scale, unit, digits = (100, " %", 2) if re.fullmatch(r"top\d+", metric) else (1, "", 4)
     spread = "" if estimate.std is None else f" ± {scale * estimate.std:.{digits}f}"
     return f"{scale * estimate.mean:.{digits}f}{spread}{unit}"
-
-
-def _is_share(metric: str) -> bool:
-    return re.fullmatch(r"top\d+", metric) is not None
