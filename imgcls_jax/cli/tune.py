@@ -68,8 +68,8 @@ Example:
 _GRID = """Train a small network at several learning rates and with several seeds, all of them in one program.
 
 Each --space names a setting and its values: PATH=A,B,…, or a range, log(LOW,HIGH) or uniform(LOW,HIGH), of --points
-values. Settings of optim.schedule and weight_decay of the optimizer can vary; others are for `imgcls tune search`. Every
-network ends as a run of its own would, up to rounding. Writes DIR/grid.json and grid.csv; keeps no parameters.
+values. Settings of optim.schedule and weight_decay of the optimizer can vary; others are for `imgcls tune search`.
+Every network ends as a run of its own would, up to rounding. Writes DIR/grid.json and grid.csv; keeps no parameters.
 
 Example:
   imgcls tune grid --config configs/digits_cnn.py --seeds 2 --space 'optim.schedule.peak=1e-3,3e-3,1e-2'

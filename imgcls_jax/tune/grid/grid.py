@@ -238,11 +238,8 @@ def _check_memory(experiment: Experiment, compiled: jax.stages.Compiled, count: 
 def _line(members: Sequence[Member], epoch: int, config: c.Config, per_second: float) -> str:
     values = [member.value for member in members if member.value is not None]
     pick = max if _is_maximized(config) else min
-    reached = (
-        f"best {config.best.metric} so far {_spread([pick(values)], config.best.metric)}"
-        if values
-        else "all have diverged"
-    )
+    metric = config.best.metric
+    reached = f"best {metric} so far {_spread([pick(values)], metric)}" if values else "all have diverged"
     return f"epoch {epoch + 1}/{config.epochs}  {reached}  {per_second:,.0f} images per second"
 
 

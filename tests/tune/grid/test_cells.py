@@ -57,7 +57,10 @@ def test_mistakes_of_the_space(tiny_config, texts, points, message):
 
 def test_what_a_run_does_by_itself_is_refused(tiny_config):
     for changes, message in (
-        ({"recover": c.Recover()}, "recover goes back to a checkpoint of one run, .* give --config.recover=None, or use"),
+        (
+            {"recover": c.Recover()},
+            "recover goes back to a checkpoint of one run, .* give --config.recover=None, or use",
+        ),
         ({"best": c.Best("other/top1")}, "best.metric names an evaluator, .* --config.best.metric=top1"),
     ):
         with pytest.raises(UserError, match=message):
@@ -66,5 +69,7 @@ def test_what_a_run_does_by_itself_is_refused(tiny_config):
         cells.cells(tiny_config(), cells.axes([f"{PEAK}=log(1e-4,1)"], tiny_config(), 1000), range(11))
     axes = cells.axes(["optim.schedule.shape=choice(Constant,Cosine)"], tiny_config())
     free = dataclasses.replace(tiny_config().optim, optimizer=c.ScheduleFreeAdamW())
-    with pytest.raises(UserError, match=r"^--space optim.schedule.shape=Cosine: .*ScheduleFreeAdamW replaces the sched"):
+    with pytest.raises(
+        UserError, match=r"^--space optim.schedule.shape=Cosine: .*ScheduleFreeAdamW replaces the sched"
+    ):
         cells.cells(tiny_config(optim=free), axes, [0])
