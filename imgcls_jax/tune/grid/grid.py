@@ -221,15 +221,19 @@ def _explained(count: int) -> Iterator[None]:
 
 def _check_memory(experiment: Experiment, compiled: jax.stages.Compiled, count: int) -> None:
     """Refuse more networks than the device's memory holds, by the compiled program, before the first step."""
-    need, limit = memory.step_memory(experiment, compiled), memory.memory_limit(experiment.mesh)
-    if need is None or need <= limit:
-        return
+    need = memory.step_memory(experiment, compiled)
     images = sum(split.nbytes for split in experiment.dataset.splits)
+    if need is not None and (reason := _too_many(count, need, memory.memory_limit(experiment.mesh), images)):
+        raise memory.OutOfMemory(reason)
+
+
+def _too_many(count: int, need: int, limit: int, images: int) -> str | None:
+    """Say how many networks fit where `count` do not; the images are there once, all else grows with the networks."""
+    if need <= limit:
+        return None
     fit = max(int((limit - images) / ((need - images) / count)), 0)
-    raise memory.OutOfMemory(
-        f"{count} networks at once take {size(need)} of {size(limit)}: "
-        + (f"about {fit} fit, give fewer values or seeds" if fit else "not one fits, take a smaller batch_size")
-    )
+    advice = f"about {fit} fit, give fewer values or seeds" if fit else "not one fits, take a smaller batch_size"
+    return f"{count} networks at once take {size(need)} of {size(limit)}: {advice}"
 
 
 # ---- what is shown and written --------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import types
 
 import jax
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from imgcls_jax import config as c
 from imgcls_jax.cli import tune
 from imgcls_jax.errors import UserError
-from imgcls_jax.training import loop, memory
+from imgcls_jax.training import loop
 from imgcls_jax.training.callbacks.base import Callback
 from imgcls_jax.training.callbacks.console import Console
 from imgcls_jax.tune.grid import cells, grid
@@ -59,7 +58,7 @@ class States:
 @pytest.fixture
 def invented(monkeypatch):
     monkeypatch.setattr(grid, "Members", Program)
-    monkeypatch.setattr(grid, "memory", types.SimpleNamespace(step_memory=lambda *_: None, memory_limit=lambda _: 0))
+    monkeypatch.setattr(grid, "_check_memory", lambda *_: None)
     monkeypatch.setattr(grid, "_train_figures", lambda states, members: [{"loss": 0.0}] * members)
 
 
@@ -116,17 +115,12 @@ def test_mistakes_of_data_and_memory(tiny_config, tiny_arrays, tmp_path, monkeyp
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(UserError, match="runs in one process, on one device"):
         grid.train(tiny_config(), {}, [0], tmp_path, arrays=tiny_arrays)
-    dataset = types.SimpleNamespace(splits=[types.SimpleNamespace(nbytes=100)])
-    experiment = types.SimpleNamespace(dataset=dataset, mesh=None)
-    monkeypatch.setattr(memory, "step_memory", lambda *_: 100 + 8 * 1000)
-    monkeypatch.setattr(memory, "memory_limit", lambda _: 5600)
-    with pytest.raises(
-        memory.OutOfMemory, match=r"^8 networks at once take .*: about 5 fit, give fewer values or seeds"
-    ):
-        grid._check_memory(experiment, None, 8)
-    monkeypatch.setattr(memory, "memory_limit", lambda _: 100)
-    with pytest.raises(memory.OutOfMemory, match="not one fits, take a smaller batch_size"):
-        grid._check_memory(experiment, None, 8)
+
+
+def test_how_many_fit():
+    assert grid._too_many(8, 8100, 8100, 100) is None
+    assert "8 networks at once take" in (text := grid._too_many(8, 8100, 5600, 100)) and ": about 5 fit, give" in text
+    assert grid._too_many(8, 8100, 600, 100).endswith(": not one fits, take a smaller batch_size")
 
 
 class Keep(Callback):
