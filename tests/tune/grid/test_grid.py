@@ -146,7 +146,7 @@ def config(tiny_config):
     gray = c.Data(source=c.Arrays(), canvas=c.Canvas(8, 8, channels=1), image_size=(8, 8), mean=(0.3,), std=(0.37,))
     schedule = c.Schedule(peak=0.05, warmup_epochs=1, shape=c.Cosine())
     optim = c.Optim(optimizer=c.SGD(momentum=0.9, weight_decay=1e-4), schedule=schedule, ema=c.EMA(0.9))
-    return tiny_config(data=gray, augment=(c.PadCrop(1), c.Rotation(10, until_epoch=1)), optim=optim, batch_size=64)
+    return tiny_config(data=gray, augment=(c.PadCrop(1), c.HorizontalFlip(until_epoch=1)), optim=optim, batch_size=64)
 
 
 def difference(one, other):
