@@ -6,6 +6,7 @@ grid.csv     a row per member
 
 import contextlib
 import dataclasses
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -60,11 +61,12 @@ class Member:
         """The metric of the best epoch; None where a run would have failed."""
         if self.diverged or self.best is None:
             return None
-        return best.figure(self.history[self.best], self.config.best.metric)
+        value = best.figure(self.history[self.best], self.config.best.metric)
+        return value if math.isfinite(value) else None
 
     def document(self) -> dict[str, Any]:
         """Return what grid.json says of it."""
-        there = self.best is not None and not self.diverged
+        there = self.value is not None
         return {
             "seed": self.config.seed,
             "ended": self.ended,
@@ -267,7 +269,7 @@ def _document(
         )
         if estimate:
             # A setting that diverged under one seed is no good choice, however good it is under the others.
-            ranks.append((len(values), estimate.mean if _is_maximized(config) else -estimate.mean, -len(rows)))
+            ranks.append((len(values), estimate.mean if _is_maximized(config) else -estimate.mean, 1 - len(rows)))
     return {
         "schema": SCHEMA,
         "config": config.name,
@@ -275,7 +277,7 @@ def _document(
         "epochs": config.epochs,
         "seeds": list(seeds),
         "cells": rows,
-        "best": -max(ranks)[2] - 1 if ranks else None,
+        "best": -max(ranks)[2] if ranks else None,
     }
 
 

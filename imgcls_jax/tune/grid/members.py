@@ -150,7 +150,7 @@ class Members:
             def steps_of_all(i: Any, states: TrainState) -> TrainState:
                 if self._vmapped:
                     return jax.vmap(step, in_axes=(0, 0, 0, None))(states, numbers, orders[:, i], images)
-                return jax.lax.map(lambda own: step(*own, images), (states, numbers, orders[:, i]))
+                return jax.lax.map(lambda x: step(x[0], x[1], x[2], images), (states, numbers, orders[:, i]))
 
             if self._on_cpu:
                 states = steps_of_all(first, states)
