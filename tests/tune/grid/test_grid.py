@@ -157,11 +157,8 @@ def member_of(states, i):
     return jax.tree.map(lambda x: x[i], states)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("vmapped", [False, True])  # as on a CPU, and as elsewhere
-def test_members_end_as_runs_of_their_own(config, digits, tmp_path, monkeypatch, vmapped):
-    axes = cells.axes([f"{PEAK}=0.02,0.1", f"{DECAY}=0,1e-2"], config)
-    kept = {}
+def spy(kept, vmapped):
+    """Members that keep the states of every epoch's end."""
 
     class Spy(Members):
         def __init__(self, *arguments):
@@ -171,20 +168,30 @@ def test_members_end_as_runs_of_their_own(config, digits, tmp_path, monkeypatch,
             kept[epoch] = jax.device_get((states.params, states.stats, states.average))
             return super().validate(states, epoch)
 
-    monkeypatch.setattr(grid, "Members", Spy)
-    document = grid.train(config, axes, [0, 3], tmp_path / "grid", arrays=digits)
-    cell = 2 if vmapped else 1
-    own = dataclasses.replace(cells.cells(config, axes, [3])[cell].config, seed=3)
-    assert own.optim.schedule.peak == (0.1 if vmapped else 0.02)
+    return Spy
+
+
+@pytest.mark.slow
+def test_members_end_as_runs_of_their_own(config, digits, tmp_path, monkeypatch):
+    axes = cells.axes([f"{PEAK}=0.02,0.1", f"{DECAY}=0,1e-2"], config)
+    own = dataclasses.replace(cells.cells(config, axes, [3])[1].config, seed=3)
+    assert (own.optim.schedule.peak, own.optim.optimizer.weight_decay) == (0.02, 0.01)
     callback = Keep()
     result = loop.train(own, tmp_path / "run", arrays=digits, callbacks=[callback], console=Console(silent=True))
-    assert difference(member_of(kept[1], 2 * cell + 1), callback.state) < 1e-5
-    assert difference(member_of(kept[1], 2 * cell), callback.state) > 1e-2, "seeds make a difference"
-    figures, wanted = document["cells"][cell]["members"][1]["validation"], result["validation"]
-    assert document["cells"][cell]["members"][1]["best_epoch"] == result["best_epoch"]
-    assert figures["count"] == wanted["count"] == 128
-    assert abs(figures["top1"] - wanted["top1"]) * 128 < 1.5
-    np.testing.assert_allclose(figures["loss"], wanted["loss"], rtol=1e-4)
+    wanted = result["validation"]
+    for vmapped in (False, True):  # as on a CPU, and as elsewhere
+        kept = {}
+        monkeypatch.setattr(grid, "Members", spy(kept, vmapped))
+        document = grid.train(config, axes, [0, 3], tmp_path / "grid", arrays=digits)
+        assert difference(member_of(kept[1], 3), callback.state) < 1e-5
+        assert difference(member_of(kept[1], 2), callback.state) > 1e-2, "another seed"
+        assert difference(member_of(kept[1], 1), callback.state) > 1e-4, "another weight decay"
+        assert difference(member_of(kept[1], 7), callback.state) > 1e-2, "another rate"
+        member = document["cells"][1]["members"][1]
+        assert member["best_epoch"] == result["best_epoch"]
+        assert member["validation"]["count"] == wanted["count"] == 128
+        assert abs(member["validation"]["top1"] - wanted["top1"]) * 128 < 1.5
+        np.testing.assert_allclose(member["validation"]["loss"], wanted["loss"], rtol=1e-4)
 
 
 @pytest.mark.slow
