@@ -31,7 +31,7 @@ COMMANDS = {
     "data": "list, download, prepare and verify catalog sets",
     "stats": "compute the mean and standard deviation of a folder's images",
     "probe": "measure what a pretrained network's features are worth",
-    "tune": "learning rate (lr), batch size (batch), search, all folds (cv)",
+    "tune": "learning rate (lr), batch, search, grid, all folds (cv)",
     "ablate": "train a config with parts on and off, and compare",
     "corruptions": "measure the accuracy on corrupted test images",
     "parity": "compare a model with its original in torch, layer by layer",

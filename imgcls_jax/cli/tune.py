@@ -3,6 +3,7 @@
   imgcls tune lr …       the learning rate, by a range test on a copy of the state
   imgcls tune batch …    the largest batch that fits into memory, and the fastest
   imgcls tune search …   any settings of a config, by many short trainings, of one process or of many
+  imgcls tune grid …     learning rates and weight decays by seeds: many small networks in one program
   imgcls tune cv …       nothing, but the accuracy of all folds of a cross-validation, to choose by
 
 Each has its own --help. docs/tuning.md says how to read what they print.
@@ -64,12 +65,21 @@ Example:
   imgcls tune search --config configs/digits_cnn.py --epochs 5 --trials 20 --workdir runs/search \\
     --space 'optim.schedule.peak=log(1e-4,1e-1)' --space 'batch_size=choice(32,64)'
 """
+_GRID = """Train a small network at several learning rates and with several seeds, all of them in one program.
+
+Each --space names a setting and its values: PATH=A,B,…, or a range, log(LOW,HIGH) or uniform(LOW,HIGH), of --points
+values. Settings of optim.schedule and weight_decay of the optimizer can vary; others are for `imgcls tune search`.
+Every network ends as a run of its own would, up to rounding. Writes DIR/grid.json and grid.csv; keeps no parameters.
+
+Example:
+  imgcls tune grid --config configs/digits_cnn.py --seeds 2 --space 'optim.schedule.peak=1e-3,3e-3,1e-2'
+"""
 # Settings that the state of a run depends on, so that they stay as they are when it is continued.
 _OF_THE_STATE = ("model.", "optim.", "transfer.", "precision", "seed")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    commands = {"lr": learning_rate, "batch": batch, "search": search, "cv": cross_validate}
+    commands = {"lr": learning_rate, "batch": batch, "search": search, "grid": grid, "cv": cross_validate}
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if "_ARGCOMPLETE" in os.environ:
         name = completion.complete_command(commands)
@@ -80,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands[name](rest)
     else:
         found = f"not {short(name)}{did_you_mean(name, commands)}" if name else "and nothing was given"
-        raise UserError(f"say first what to tune, lr, batch, search or cv, {found} (see {flags.program()} --help)")
+        raise UserError(
+            f"say first what to tune, lr, batch, search, grid or cv, {found} (see {flags.program()} --help)"
+        )
 
 
 def learning_rate(arguments: Sequence[str] | None = None) -> None:
@@ -264,6 +276,42 @@ def search(arguments: Sequence[str] | None = None) -> None:
     elif outcome.settings:
         changed = " ".join(shlex.quote(f"--config.{path}={value}") for path, value in outcome.settings.items())
         console.command("to use the best settings", f"imgcls train --config {options.config} {changed}")
+
+
+def grid(arguments: Sequence[str] | None = None) -> None:
+    """Run `imgcls tune grid`."""
+    parser = flags.parser(_GRID)
+    parser.add_argument("--space", action="append", default=[], metavar="PATH=A,B,…", help="a setting that varies")
+    parser.add_argument("--points", type=flags.whole(2, 1000), help="values of a range, ends included (default: 5)")
+    parser.add_argument(
+        "--seeds", default="1", help="their number, from the config's seed on, or a list, as in 0,1,5 (default: 1)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the files (default: runs/grid_NAME)")
+    options = parser.parse_args(arguments)
+    config = flags.config_of(options)
+
+    from imgcls_jax.tune.grid import cells
+
+    axes, seeds = cells.axes(options.space, config, options.points), cells.seeds(options.seeds, config.seed)
+    if not axes and len(seeds) == 1:
+        raise UserError("nothing varies: give --space 'optim.schedule.peak=1e-3,1e-2', say, or --seeds 4")
+
+    from imgcls_jax.display.console import Console
+    from imgcls_jax.tune.grid import grid as together
+    from imgcls_jax.xla import runtime
+
+    runtime.setup()
+    console, folder = Console(), options.out or Path("runs") / f"grid_{config.name}"
+    document = together.train(config, axes, seeds, folder, tell=console.line, waiting=console.wait)
+    networks = len(document["cells"]) * len(seeds)
+    title = f"{networks} networks in one program, {document['images_per_second']:,.0f} images per second in all"
+    console.section(title, together.table(document, config))
+    console.line(f"files: {folder}/: grid.json, grid.csv")
+    if document["best"] is not None:
+        values = document["cells"][document["best"]]["values"]
+        changed = [*options.overrides, *(f"{path}={value}" for path, value in values.items())]
+        settings = " ".join(shlex.quote(f"--config.{item}") for item in changed)
+        console.command("to train the best setting", f"imgcls train --config {options.config} {settings}".strip())
 
 
 def _batch_name(trial: "Trial") -> str:

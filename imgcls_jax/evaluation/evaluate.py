@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float32
@@ -66,6 +67,7 @@ class Evaluation:
         self._predict = predict
         step = build_eval_step(predict, loss=loss, num_classes=num_classes, metrics=config.metrics)
         self._step = jax.jit(step, donate_argnums=1)
+        self._step_of_members = jax.jit(jax.vmap(step, in_axes=(0, 0, None)), donate_argnums=1)
         self._gather = jax.jit(
             lambda data, rows: {name: array[rows] for name, array in data.items()},
             out_shardings=meshes.batch(mesh),
@@ -75,6 +77,30 @@ class Evaluation:
         """Compute the metrics over the whole split: {"loss", "top1", "top5", "count"}, or those of another
         task (`tasks.DIRECTIONS`), and those of the config."""
         return self._evaluate(variables, keep=metrics.need_all(self._metrics, self._split.labels))[0]
+
+    def of_members(self, variables: tuple[Tree, Tree]) -> list[dict[str, float]]:
+        """Compute the metrics of several networks at once, whose variables are stacked along a first axis."""
+        keep = metrics.need_all(self._metrics, self._split.labels)
+        members = len(jax.tree.leaves(variables)[0])
+        figures, kept = None, []
+        for batch in self._batches():
+            if figures is None:
+                one = jax.eval_shape(lambda stacked: jax.tree.map(lambda x: x[0], stacked), variables)
+                figures = jax.tree.map(lambda x: jnp.stack([x] * members), self._nothing(one, batch))
+            figures, logits = self._step_of_members(variables, figures, batch)
+            if keep:
+                kept.append(logits)
+        all_logits = np.concatenate([np.asarray(part) for part in kept], 1)[:, : len(self._split)] if keep else None
+        figures = jax.device_get(figures)
+        return [
+            metrics.result(
+                jax.tree.map(lambda x, i=i: x[i], figures),
+                self._metrics,
+                None if all_logits is None else all_logits[i],
+                self._split.labels,
+            )
+            for i in range(members)
+        ]
 
     def predict(self, variables: tuple[Tree, Tree], class_names: Sequence[str]) -> tuple[dict[str, float], Predictions]:
         """Compute the metrics, as a call does, and the outputs for every image, in the same pass.

@@ -13,11 +13,18 @@ def add_decay(decay: PyTree) -> optax.GradientTransformation:
     """Add each parameter times its weight decay: to the gradient before an optimizer, or to the step after it.
 
     Args:
-      decay: a tree like the parameters, of Python floats.
+      decay: a tree like the parameters, of Python floats, or of traced ones.
     """
-    return optax.stateless(
-        lambda updates, params: jax.tree.map(lambda u, p, d: u + d * p if d else u, updates, params, decay)
-    )
+
+    def add(update: Array, p: Array, d: Scalar) -> Array:
+        return update if is_zero(d) else update + d * p
+
+    return optax.stateless(lambda updates, params: jax.tree.map(add, updates, params, decay))
+
+
+def is_zero(decay: Scalar) -> bool:
+    """Tell whether a weight decay is known to be none; of a traced one nothing is known."""
+    return not isinstance(decay, Array) and not decay
 
 
 def descend(learning_rate: Scalar, rates: PyTree) -> optax.GradientTransformation:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from imgcls_jax.config import optim as config
 from imgcls_jax.errors import UserError
-from imgcls_jax.optim.links import Scalar
+from imgcls_jax.optim.links import Scalar, is_zero
 from imgcls_jax.optim.lookahead import lookahead
 
 Params: TypeAlias = PyTree[Float[Array | np.ndarray, "..."]]
@@ -23,12 +23,19 @@ class Optimizer:
     """A chain whose learning rate is an argument of every update, so that schedules, plateaus and tuning need no
     state inside it and never recompile it."""
 
-    chain: Callable[[Scalar], optax.GradientTransformation]
-    """The optax chain at a learning rate. Building it anew while `update` is traced costs nothing at run time."""
+    chain: Callable[..., optax.GradientTransformation]
+    """The optax chain at a learning rate, and at a `decay` in place of the one below, if given. Building it anew while
+    `update` is traced costs nothing at run time."""
     read: Callable[[Params, Any], Params]
     """The parameters to evaluate, from those that train and the state."""
-    decayed: dict[str, bool]
-    """Whether weight decay shrinks a parameter, by path; all False when there is none."""
+    decay: PyTree
+    """Weight decay of each parameter, a tree like them; 0 where there is none."""
+
+    @property
+    def decayed(self) -> dict[str, bool]:
+        """Whether weight decay shrinks a parameter, by path; all False when there is none."""
+        leaves = jax.tree.leaves_with_path(self.decay)
+        return {".".join(str(key.key) for key in path): value > 0 for path, value in leaves}
 
     def init(self, params: Params) -> Any:
         """Return the state before the first step, for parameters as nested dicts."""
@@ -82,7 +89,7 @@ def build(
     if not all(hasattr(part.optimizer, "weight_decay") for part in parts.values()):
         _refuse_idle(optimizer, shares)
 
-    def chain(learning_rate: Scalar) -> optax.GradientTransformation:
+    def chain(learning_rate: Scalar, decay: PyTree = decay) -> optax.GradientTransformation:
         links = {
             name: _chain(part.optimizer, learning_rate, _only(name, rates, part_of), _only(name, decay, part_of))
             for name, part in parts.items()
@@ -95,8 +102,7 @@ def build(
     def read(params: Params, state: Any) -> Params:
         return state[1].slow if optim.lookahead is not None else optimizer.evaluation_params(state[1], params)
 
-    decayed = {".".join(str(key.key) for key in path): value > 0 for path, value in jax.tree.leaves_with_path(decay)}
-    return Optimizer(chain, read, decayed)
+    return Optimizer(chain, read, decay)
 
 
 def _decays(path: tuple[Any, ...], p: Any, optim: config.Optim) -> bool:
@@ -124,7 +130,7 @@ def _scaled(
 ) -> optax.GradientTransformation:
     """The optimizer that `build` makes, its steps scaled and decayed as `config.Optimizer` describes."""
     name = type(optimizer).__name__
-    uneven = any(rate != 1 for rate in jax.tree.leaves(rates)) or any(jax.tree.leaves(decay))
+    uneven = any(rate != 1 for rate in jax.tree.leaves(rates)) or not all(map(is_zero, jax.tree.leaves(decay)))
     if uneven and type(optimizer).evaluation_params is not config.Optimizer.evaluation_params:
         raise UserError(
             f"optim.optimizer = {name} keeps averages of the parameters, which do not follow when steps are changed "
@@ -146,9 +152,9 @@ def _scaled(
     def update(grads: Params, state: Any, params: Params | None = None) -> tuple[Params, Any]:
         steps, state = _own(name, "build(…).update", own.update, grads, state, params)
 
-        def finish(step: Array, p: Array, rate: float, d: float) -> Array:
+        def finish(step: Array, p: Array, rate: float, d: Scalar) -> Array:
             step = rate * step if rate != 1 else step
-            return step - (learning_rate * rate) * d * p if d else step
+            return step if is_zero(d) else step - (learning_rate * rate) * d * p
 
         return jax.tree.map(finish, steps, params, rates, decay), state
 

@@ -6,7 +6,7 @@ import jax
 import optax
 
 from imgcls_jax.config.optim import Fraction, NonNegative, Optimizer, Positive
-from imgcls_jax.optim.links import Scalar, add_decay, descend
+from imgcls_jax.optim.links import Scalar, add_decay, descend, is_zero
 
 
 class RMSprop(Optimizer):
@@ -29,10 +29,10 @@ class RMSprop(Optimizer):
         if self.variant == "torch":
             scale = optax.scale_by_rms(self.decay, self.eps, eps_in_sqrt=False)
             return optax.chain(add_decay(decay), scale, *momentum, descend(learning_rate, rates))
-        shrink = optax.stateless(
-            lambda updates, params: jax.tree.map(
-                lambda u, p, d, rate: u - (learning_rate * rate) * d * p if d else u, updates, params, decay, rates
-            )
-        )
+
+        def shrunk(u: Any, p: Any, d: Scalar, rate: float) -> Any:
+            return u if is_zero(d) else u - (learning_rate * rate) * d * p
+
+        shrink = optax.stateless(lambda updates, params: jax.tree.map(shrunk, updates, params, decay, rates))
         scale = optax.scale_by_rms(self.decay, self.eps)
         return optax.chain(scale, descend(learning_rate, rates), *momentum, shrink)

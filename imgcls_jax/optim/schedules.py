@@ -25,7 +25,7 @@ Rates = Float64[np.ndarray, " entries"]
 class LearningRate:
     """The learning rate of every optimizer step. Call it inside `jit` with the step, or outside with an int."""
 
-    table: Float32[np.ndarray, " entries"]
+    table: Float32[np.ndarray | Array, " entries"]
     """The rates in their order."""
     steps_per_entry: int
     """1, or the steps of an epoch where the rate changes once per epoch."""

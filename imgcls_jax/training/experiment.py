@@ -62,7 +62,7 @@ class Experiment:
         """
         self.config, self.dataset, self.mesh = config, dataset, mesh
         own_notes = [*schedules.notes(config.optim.schedule, config.epochs), *_notes(config, dataset)]
-        self._init_key, self.step_key = jax.random.split(jax.random.key(config.seed))
+        self._init_key, self.step_key = keys(config.seed)
         self._outputs = outputs = config.model.output_classes(len(dataset.class_names))
         self.group_batch_norm(meshes.batch_groups(config.bn_group, mesh.size))
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
@@ -186,12 +186,12 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """The state before the first step."""
-        create = functools.partial(self._create, epoch=0)
+        create = functools.partial(self.create_state, epoch=0)
         return jax.jit(create, out_shardings=self._shardings(0))(*self.initial_variables())
 
-    def initial_variables(self) -> tuple[Tree, Tree]:
-        """(All parameters, statistics) before the first step."""
-        return self.plan.merge(*self.model.create(self._init_key))
+    def initial_variables(self, key: Array | None = None) -> tuple[Tree, Tree]:
+        """(All parameters, statistics) before the first step, of the config's seed or by another key (`keys`)."""
+        return self.plan.merge(*self.model.create(self._init_key if key is None else key))
 
     def abstract_state(self, epoch: int) -> TrainState:
         """Shapes, types and shardings of the state in `epoch`, to restore a checkpoint into."""
@@ -212,35 +212,48 @@ class Experiment:
         self, train_state: TrainState, epoch: int, *, previous: int
     ) -> tuple[TrainState, jax.stages.Compiled]:
         """The state, which is that of the epoch `previous`, split as `epoch` wants it, and the compiled step."""
-        if self._trainable(previous) != self._trainable(epoch):
+        if self.trainable(previous) != self.trainable(epoch):
             repartition = functools.partial(
-                state.repartition, trainable=self._trainable(epoch), optimizer=self._optimizer(epoch)
+                state.repartition, trainable=self.trainable(epoch), optimizer=self.optimizer(epoch)
             )
             train_state = jax.jit(repartition, out_shardings=self._shardings(epoch))(train_state)
         ahead, self._ahead = self._ahead, None
         return train_state, ahead[1].result() if ahead and ahead[0] == epoch else self._compile(epoch)
 
-    def _create(self, params: Tree, stats: Tree, *, epoch: int) -> TrainState:
-        trainable, optimizer = self._trainable(epoch), self._optimizer(epoch)
+    def create_state(self, params: Tree, stats: Tree, *, epoch: int) -> TrainState:
+        """Make the state before the first step of these variables, split as `epoch` wants it."""
+        trainable, optimizer = self.trainable(epoch), self.optimizer(epoch)
         return state.create(params, stats, trainable, optimizer=optimizer, config=self.config)
 
     def _shapes(self, epoch: int) -> TrainState:
-        return jax.eval_shape(functools.partial(self._create, epoch=epoch), *self._abstract)
+        return jax.eval_shape(functools.partial(self.create_state, epoch=epoch), *self._abstract)
 
     def _shardings(self, epoch: int) -> TrainState:
         return meshes.state(self.mesh, self._shapes(epoch))
 
-    def build_steps(self, epoch: int) -> tuple[steps.TrainStep, steps.Diagnose]:
-        """Make the functions of a step in `epoch`, not yet compiled."""
+    def build_steps(
+        self,
+        epoch: int,
+        *,
+        optimizer: optimizers.Optimizer | None = None,
+        schedule: LearningRate | None = None,
+        key: Array | None = None,
+    ) -> tuple[steps.TrainStep, steps.Diagnose]:
+        """Make the functions of a step in `epoch`, not yet compiled.
+
+        Args:
+          epoch: counted from 0.
+          optimizer, schedule, key: replace those of the config, and may be traced.
+        """
         config = self.config
         return steps.build_steps(
             self.model.train,
             augment=self._labeled if self._inputs else self.augmentation(epoch),
             forward=network.head if self._inputs else network.whole,
             loss=self.loss,
-            optimizer=self._optimizer(epoch),
-            schedule=self.schedule,
-            key=self.step_key,
+            optimizer=optimizer or self.optimizer(epoch),
+            schedule=schedule or self.schedule,
+            key=self.step_key if key is None else key,
             steps_per_epoch=self.steps_per_epoch,
             accumulate=config.optim.accumulate,
             sam_radius=config.optim.sam_radius,
@@ -272,17 +285,19 @@ class Experiment:
         """What stands in augmentation's place where training begins at the head."""
         return features, targets(label, self._outputs)
 
-    def _trainable(self, epoch: int) -> dict[str, bool]:
+    def trainable(self, epoch: int) -> dict[str, bool]:
+        """Whether each parameter trains in `epoch`, by path."""
         return {row.path: row.trains(epoch) for row in self.plan.rows}
 
-    def _optimizer(self, epoch: int) -> optimizers.Optimizer:
-        trained, _ = state.partition(self._abstract[0], self._trainable(epoch))
+    def optimizer(self, epoch: int, optim: c.Optim | None = None) -> optimizers.Optimizer:
+        """Make the optimizer of the parameters that train in `epoch`; `optim` replaces the config's."""
+        trained, _ = state.partition(self._abstract[0], self.trainable(epoch))
         lr_scale, wd_scale = self.plan.scales(trained)
-        return optimizers.build(self.config.optim, trained, lr_scale=lr_scale, wd_scale=wd_scale)
+        return optimizers.build(optim or self.config.optim, trained, lr_scale=lr_scale, wd_scale=wd_scale)
 
     def abstract_variables(self, epoch: int) -> tuple[Tree, Tree]:
         """Shapes, types and shardings of what `evaluation_variables` gives."""
-        read = steps.build_evaluation_variables(self._optimizer(epoch))
+        read = steps.build_evaluation_variables(self.optimizer(epoch))
         shapes = jax.eval_shape(read, self._shapes(epoch))
         return meshes.abstract(shapes, meshes.state(self.mesh, shapes))
 
@@ -316,15 +331,21 @@ class Experiment:
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - an Experiment lives as long as its process
     def _reader(self, epoch: int) -> Callable[[TrainState], tuple[Tree, Tree]]:
-        return jax.jit(steps.build_evaluation_variables(self._optimizer(epoch)))
+        return jax.jit(steps.build_evaluation_variables(self.optimizer(epoch)))
 
     def decayed(self) -> dict[str, bool]:
         """Whether weight decay shrinks a trained parameter, by path."""
-        return self._optimizer(0).decayed
+        return self.optimizer(0).decayed
 
     def card(self) -> ModelCard:
         """Make the model card that is saved with the parameters in every checkpoint."""
         return model_card(self.config, self.dataset.class_names, self.dataset.split_hash)
+
+
+def keys(seed: int) -> tuple[Array, Array]:
+    """Return the keys of a run with this seed: of its initial parameters, and of its steps."""
+    init, step = jax.random.split(jax.random.key(seed))
+    return init, step
 
 
 def training_images(config: c.Config, split: data.Split, pixels: int) -> np.ndarray:

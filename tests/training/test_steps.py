@@ -94,7 +94,7 @@ def test_evaluation_prefers_the_average(tiny_config, tiny_arrays):
     run = Experiment(config, data.load(config.data, arrays=tiny_arrays), meshes.make(config.mesh))
     state = run.initial_state()
     average = state.average._replace(params=jax.tree.map(lambda x: x + 1, state.average.params), count=jnp.int32(1))
-    params, _ = steps.build_evaluation_variables(run._optimizer(0))(state.replace(average=average))
+    params, _ = steps.build_evaluation_variables(run.optimizer(0))(state.replace(average=average))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b + 1), params, state.params)
 
 
