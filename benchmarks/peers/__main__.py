@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ from benchmarks.peers import environments, table
 from benchmarks.peers.jobs import JOBS, Job, prepare, settings
 from benchmarks.peers.measure import measure
 from benchmarks.process import ROOT, CannotRun
-from imgcls_jax.disk.cache import cache_root
+from imgcls_jax.disk.cache import cache_dir
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -49,6 +50,8 @@ class Peer:
     """Job → how its work differs there."""
     cannot: dict[str, str] | None = None
     """Job → why it cannot do it."""
+    prepares: bool = False
+    """Whether its program writes the images anew in a form of its own, which is not timed."""
 
 
 _CENTER_CROP = "of photographs it takes crops of 224 pixels from 256, having no random resized crop"
@@ -58,7 +61,12 @@ PEERS = {
     "keras_torch": Peer("with_keras.py", {"KERAS_BACKEND": "torch"}, notes={"photographs": _CENTER_CROP}),
     "lightning": Peer("with_lightning.py", {}),
     "fastai": Peer("with_fastai.py", {}),
-    "timm": Peer("with_timm.py", {}, script="train.py of https://github.com/huggingface/pytorch-image-models"),
+    "timm": Peer(
+        "with_timm.py",
+        {},
+        script="train.py of https://github.com/huggingface/pytorch-image-models",
+        notes={"cnn": "train.py has no rotation: flips only"},
+    ),
     "torchvision": Peer(
         "with_torchvision.py",
         {},
@@ -68,7 +76,9 @@ PEERS = {
         "with_flax.py",
         {},
         script="examples/imagenet/train.py of https://github.com/google/flax",
-        cannot=dict.fromkeys(("cnn", "resnet18"), "its images are JPEG files, its image size 224 pixels"),
+        notes={"photographs": "its rate falls as a cosine, and it evaluates whole batches only"},
+        cannot=dict.fromkeys(("cnn", "resnet18"), "it reads JPEG files, and its image size is 224 pixels"),
+        prepares=True,
     ),
 }
 
@@ -116,7 +126,10 @@ def command(side: str, name: str, job: Job, images: dict[str, Any], seed: int, o
     interpreter = environments.python(side, options.cache)
     given = images | ({"script": str(script.resolve())} if script else {})
     env = {key: value for key, value in env.items() if key not in ("PYTHONPATH", "XLA_FLAGS")} | peer.environment
-    return [interpreter, str(PROGRAMS / peer.program), settings(name, job, given, seed)], env
+    program = [interpreter, str(PROGRAMS / peer.program)]
+    if peer.prepares:
+        subprocess.run([*program, settings(name, job, given | {"prepare": True}, seed)], env=env, check=True, capture_output=True)
+    return [*program, settings(name, job, given, seed)], env
 
 
 def run_round(side: str, name: str, job: Job, number: int, options: Options) -> dict[str, Any]:
@@ -162,7 +175,7 @@ def main(arguments: list[str] | None = None, measure_round: Callable[..., dict[s
             parser.error(f"there is no {kind} {unknown[0]}: choose from {', '.join(known)}")
     file = given.json or Path("runs") / ("peers_smoke.json" if given.smoke else "peers.json")
     document: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"results": {}}
-    cache = (given.cache or cache_root() / "peers").resolve()
+    cache = (given.cache or cache_dir() / "peers").resolve()
     scripts = {name: getattr(given, name) for name, peer in PEERS.items() if peer.script}
     options = Options(cache, file.resolve().parent / "peers", given.photographs, scripts)
 
