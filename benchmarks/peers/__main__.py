@@ -2,15 +2,15 @@
 
     python -m benchmarks.peers                                   every job and side that can run here
     python -m benchmarks.peers cnn --peers keras_jax,lightning   some; ours runs beside them
-    python -m benchmarks.peers --smoke                           tiny sizes, to see that it runs; its figures mean nothing
+    python -m benchmarks.peers --smoke                           tiny sizes, to see that it runs; figures mean nothing
     python -m benchmarks.peers --table                           only print the table of what has been measured
 
 Each side is a whole command in a process of its own, started afresh in every round: its program under
 benchmarks/peers/programs, written as a user of that library would from its documentation, on all cores. A peer has an
 environment of its own with pinned versions, made at its first use. Images are written once, before anything is timed:
-CIFAR-10 from the prepared tfds set, as arrays and as a folder of PNG files (whichever a library reads), photographs from
---photographs. timm's and torchvision's scripts and flax's example are in no package: --timm, --torchvision and --flax give
-the paths of copies.
+CIFAR-10 from the prepared tfds set, as arrays and as a folder of PNG files (whichever a library reads), photographs
+from --photographs. timm's and torchvision's scripts and flax's example are in no package: --timm, --torchvision and
+--flax give the paths of copies.
 
 A round runs all sides of a job one after the other. What has been measured is kept in --json and not measured again, so
 that the same command goes on after an interruption; --rounds 2 adds a round to one. The number of trainable parameters
@@ -93,7 +93,9 @@ class Options:
     scripts: dict[str, Path | None]
 
 
-def command(side: str, name: str, job: Job, images: dict[str, Any], seed: int, options: Options) -> tuple[list[str], dict[str, str]]:
+def command(
+    side: str, name: str, job: Job, images: dict[str, Any], seed: int, options: Options
+) -> tuple[list[str], dict[str, str]]:
     """What starts a side, and its environment variables.
 
     Raises:
@@ -128,7 +130,15 @@ def command(side: str, name: str, job: Job, images: dict[str, Any], seed: int, o
     env = {key: value for key, value in env.items() if key not in ("PYTHONPATH", "XLA_FLAGS")} | peer.environment
     program = [interpreter, str(PROGRAMS / peer.program)]
     if peer.prepares:
-        subprocess.run([*program, settings(name, job, given | {"prepare": True}, seed)], env=env, check=True, capture_output=True)
+        done = subprocess.run(
+            [*program, settings(name, job, given | {"prepare": True}, seed)],
+            env=env,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise CannotRun(f"its images cannot be written: {done.stderr.strip().splitlines()[-1]}")
     return [*program, settings(name, job, given, seed)], env
 
 
@@ -160,10 +170,18 @@ def main(arguments: list[str] | None = None, measure_round: Callable[..., dict[s
     parser.add_argument("--peers", default=",".join(PEERS), metavar="A,B", help=f"of {', '.join(PEERS)} (default: all)")
     parser.add_argument("--rounds", type=int, default=1, help="measurements of each side in all (default: 1)")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes")
-    parser.add_argument("--images", type=int, metavar="N", help="at most N training images, and a fifth of it to evaluate")
-    parser.add_argument("--table", action="store_true", help="print the table of what --json holds, and measure nothing")
-    parser.add_argument("--json", type=Path, help="where the figures go (default: runs/peers.json, or peers_smoke.json)")
-    parser.add_argument("--cache", type=Path, help="environments and images (default: peers in the cache of imgcls_jax)")
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="at most N training images, and a fifth of it to evaluate"
+    )
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of what --json holds, and measure nothing"
+    )
+    parser.add_argument(
+        "--json", type=Path, help="where the figures go (default: runs/peers.json, or peers_smoke.json)"
+    )
+    parser.add_argument(
+        "--cache", type=Path, help="environments and images (default: peers in the cache of imgcls_jax)"
+    )
     parser.add_argument("--photographs", type=Path, metavar="PATH", help="Imagenette, a folder or a tar file")
     for name, peer in PEERS.items():
         if peer.script:
@@ -185,6 +203,8 @@ def main(arguments: list[str] | None = None, measure_round: Callable[..., dict[s
             job = _sized(JOBS[name], given.smoke, given.images)
             for side in ("ours", *peers):
                 result = document["results"].setdefault(name, {}).setdefault(side, {"rounds": []})
+                if any(measured["job"] != vars(job) for measured in result["rounds"]):
+                    parser.error(f"{file} holds {name} in other sizes: give another file by --json")
                 if len(result["rounds"]) > number:
                     continue
                 document["environment"] = environment.describe()
@@ -192,16 +212,14 @@ def main(arguments: list[str] | None = None, measure_round: Callable[..., dict[s
                 try:
                     measured = measure_round(side, name, job, number, options)
                 except (CannotRun, RuntimeError) as error:
-                    result["cannot"] = str(error)
+                    result["cannot"] = str(error).splitlines()[0]
                     print(f"skipped: {error}", flush=True)
                 else:
                     result.pop("cannot", None)
-                    measured["job"] = vars(job)
-                    result["rounds"].append(measured)
-                    note = (PEERS[side].notes or {}).get(name) if side in PEERS else None
-                    result |= {"note": note} if note else {}
+                    result["rounds"].append(measured | {"job": vars(job)})
+                    if note := (PEERS[side].notes or {}).get(name) if side in PEERS else None:
+                        result["note"] = note
                     print(f"{measured['images_per_second']:.4g} images/s, {measured['total']:.0f} s", flush=True)
-                document["results"][name][side] = result
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(json.dumps(document, indent=2, default=str) + "\n")  # an interruption loses nothing
     print(table.markdown(document["results"], lines()))

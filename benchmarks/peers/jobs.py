@@ -118,8 +118,8 @@ def _photographs(job: Job, folder: Path, given: Path | None) -> None:
     """The first images of each class, from a folder with train/CLASS and val/CLASS, or a tar file of one."""
     if given is None or not given.exists():
         raise CannotRun(
-            f"the photographs are {f'not at {given}' if given else 'not part of this project'}: give a folder or a tar file "
-            "of Imagenette (https://github.com/fastai/imagenette), with train/CLASS and val/CLASS, by --photographs"
+            f"the photographs are {f'not at {given}' if given else 'not part of this project'}: give a folder or a tar "
+            "file of Imagenette (https://github.com/fastai/imagenette), with train/CLASS and val/CLASS, by --photographs"
         )
     for split, count in (("train", job.train), ("val", job.validation)):
         files = _in_tar(given, split) if given.is_file() else _in_folder(given, split)
@@ -137,8 +137,7 @@ Files = dict[str, list[tuple[str, Callable[[], bytes]]]]
 
 def _in_folder(folder: Path, split: str) -> Files:
     return {
-        path.name: [(file.name, file.read_bytes) for file in path.iterdir()]
-        for path in (folder / split).glob("*/")
+        path.name: [(file.name, file.read_bytes) for file in path.iterdir()] for path in (folder / split).glob("*/")
     }
 
 

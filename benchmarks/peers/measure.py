@@ -16,7 +16,9 @@ _LINES_SHOWN = 12
 Measurement = dict[str, Any]
 
 
-def measure(command: Sequence[str], environment: Mapping[str, str], folder: Path, job_images: int, batch: int) -> Measurement:
+def measure(
+    command: Sequence[str], environment: Mapping[str, str], folder: Path, job_images: int, batch: int
+) -> Measurement:
     """Run a command to its end, its output in `folder`/output.txt.
 
     Returns:

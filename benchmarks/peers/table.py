@@ -11,7 +11,7 @@ MEASURING = "# bench"
 """Ends a line that is there only for the benchmark."""
 
 _HEADER = (
-    "| | images/s | peak memory, MiB | command to first step, s | whole command, s | lines | accuracy, % | ours / theirs |",
+    "| | images/s | peak memory, MiB | to first step, s | whole command, s | lines | accuracy, % | ours / theirs |",
     "|---|---|---|---|---|---|---|---|",
 )
 
@@ -28,7 +28,9 @@ def user_lines(source: str, job: str) -> int:
     while True:  # and what only those use
         of_others = {name for other in left_out for name in _names(defined[other]) if name in defined} - left_out
         kept = [node for node in tree.body if getattr(node, "name", None) not in left_out]
-        unused = {name for name in of_others if not any(name in _names(node) for node in kept if node is not defined[name])}
+        unused = {
+            name for name in of_others if not any(name in _names(node) for node in kept if node is not defined[name])
+        }
         if not unused:
             break
         left_out |= unused
@@ -36,11 +38,17 @@ def user_lines(source: str, job: str) -> int:
     for name in left_out:
         dropped |= set(range(defined[name].lineno, (defined[name].end_lineno or 0) + 1))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
+        if (
+            isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
             text = node.body[0]
             dropped |= set(range(text.lineno, (text.end_lineno or 0) + 1))
     return sum(
-        bool(line.strip()) and not line.strip().startswith("#") and not line.endswith(MEASURING) and number not in dropped
+        bool(line.strip())
+        and not line.strip().startswith("#")
+        and not line.endswith(MEASURING)
+        and number not in dropped
         for number, line in enumerate(source.splitlines(), 1)
     )
 

@@ -1,10 +1,10 @@
 """What tells the harness of a run of imgcls_jax; no user would write this."""
 
 import jax
+from reporting import tell
 
 import imgcls_jax as ic
 from imgcls_jax import config as c
-from reporting import tell
 
 
 class _Reporter(ic.Callback):

@@ -1,7 +1,7 @@
 """How a program tells the harness what it does; no user would write this.
 
-A program is started with its settings as one JSON argument. It prints one line of JSON per event, after a mark that tells it from what
-the library prints.
+A program is started with its settings as one JSON argument. It prints one line of JSON per event, after a mark that
+tells it from what the library prints.
 """
 
 import json
@@ -16,7 +16,7 @@ _KEPT: list[object] = []
 
 
 def tell(**event: Any) -> None:
-    """Print an event: parameters=COUNT once, first_step=True when the first step is done, epoch=N and accuracy=SHARE."""
+    """Print an event: parameters=COUNT once, first_step=True when that is done, epoch=N with accuracy=SHARE."""
     # One write of a line of its own, whatever a progress bar has left on the last one.
     os.write(1, f"\n{MARK}{json.dumps(event)}\n".encode())
 

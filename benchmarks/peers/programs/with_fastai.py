@@ -39,7 +39,9 @@ def transforms(job):
     if job == "photographs":
         return dict(item_tfms=RandomResizedCrop(224, min_scale=0.08), batch_tfms=[Flip(), normalize])
     if job == "cnn":
-        flips = Dihedral(p=1, draw=lambda x: torch.randint(0, 4, (len(x),)))  # of its eight, the four without a transpose
+        flips = Dihedral(
+            p=1, draw=lambda x: torch.randint(0, 4, (len(x),))
+        )  # of its eight, the four without a transpose
         rotation = Rotate(15, p=1, mode="nearest", pad_mode="zeros")
         return dict(batch_tfms=[*setup_aug_tfms([flips, rotation]), normalize])
     return dict(batch_tfms=[Flip(), normalize])

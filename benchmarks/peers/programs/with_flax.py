@@ -1,6 +1,5 @@
-"""flax's imagenet example by a config of its own, with one more network; it reads tfds sets, so that the folder becomes one."""
+"""flax's imagenet example by a config of its own, with one more network; the folder becomes a tfds set, which it reads."""
 
-# ruff: noqa: E402
 import functools
 import logging  # bench
 import sys
@@ -14,8 +13,9 @@ import jax.numpy as jnp
 import models
 import tensorflow_datasets as tfds
 import train
-from configs import default
 from flax import linen as nn
+
+from configs import default
 
 train.NUM_CLASSES = 10
 
@@ -41,7 +41,10 @@ class ImagenettePeers(tfds.core.GeneratorBasedBuilder):
 
     def _info(self):
         names = sorted(path.name for path in Path(SETTINGS["folder"], "train").iterdir())
-        features = {"image": tfds.features.Image(encoding_format="jpeg"), "label": tfds.features.ClassLabel(names=names)}
+        features = {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=names),
+        }
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, _):

@@ -1,4 +1,4 @@
-"""Keras 3's `fit`, on the backend that KERAS_BACKEND names; augmentation is layers of the network, which run in its step."""
+"""Keras 3's `fit`, on the backend that KERAS_BACKEND names; augmentation is layers of the network, run in its step."""
 
 import keras
 import numpy as np

@@ -48,8 +48,8 @@ def photographs(pretrained=False, **_):
 
 FLAGS = """
 --num-classes 10 --device cpu --channels-last --val-split val --opt sgd --momentum 0.9 --weight-decay 0 --sched none
---warmup-epochs 0 --smoothing 0 --color-jitter 0 --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --interpolation bilinear
---no-prefetcher --checkpoint-hist 1 --output runs --experiment run
+--warmup-epochs 0 --smoothing 0 --color-jitter 0 --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
+--interpolation bilinear --no-prefetcher --checkpoint-hist 1 --output runs --experiment run
 """
 OF_JOB = {
     "cnn": "--model cnn --input-size 3 32 32 --crop-pct 1 --vflip 0.5 --scale 1 1 --ratio 1 1",
@@ -80,8 +80,8 @@ class Report(logging.Handler):  # bench
 
 def main():
     logging.getLogger().addHandler(Report())  # bench
-    given = f"--batch-size {SETTINGS['batch']} --epochs {SETTINGS['epochs']} --lr {SETTINGS['rate']} --seed {SETTINGS['seed']}"
-    flags = f"--data-dir {SETTINGS['folder']} --workers {os.cpu_count()} {FLAGS} {OF_JOB[SETTINGS['job']]} {given}"
+    given = "--data-dir {folder} --batch-size {batch} --epochs {epochs} --lr {rate} --seed {seed}".format(**SETTINGS)
+    flags = f"{given} --workers {os.cpu_count()} {FLAGS} {OF_JOB[SETTINGS['job']]}"
     sys.argv = [SETTINGS["script"], *flags.split()]
     runpy.run_path(SETTINGS["script"], run_name="__main__")
 

@@ -1,4 +1,4 @@
-"""torchvision's reference script as it is, by its flags; networks that torchvision does not have are registered first."""
+"""torchvision's reference script as it is, by its flags; networks that torchvision lacks are registered first."""
 
 # ruff: noqa: E402
 import os
@@ -46,7 +46,7 @@ def own_network(weights=None, num_classes=10):
     return {"cnn": cnn, "resnet18": resnet18, "photographs": photographs}[SETTINGS["job"]](weights, num_classes)
 
 
-register_model("own_network")(own_network)
+models.own_network = register_model("own_network")(own_network)
 SIZE, RESIZED = (224, 256) if SETTINGS["job"] == "photographs" else (32, 32)
 FLAGS = f"""
 --model own_network --device cpu --momentum 0.9 --weight-decay 0 --lr-scheduler steplr --lr-step-size 1000
@@ -76,8 +76,8 @@ def watch():  # bench
 
 def main():
     watch()  # bench
-    given = f"--batch-size {SETTINGS['batch']} --epochs {SETTINGS['epochs']} --lr {SETTINGS['rate']}"
-    flags = f"--data-path {SETTINGS['folder']} --workers {os.cpu_count()} {FLAGS} {given}"
+    given = "--data-path {folder} --batch-size {batch} --epochs {epochs} --lr {rate}".format(**SETTINGS)
+    flags = f"{given} --workers {os.cpu_count()} {FLAGS}"
     train.main(train.get_args_parser().parse_args(flags.split()))
 
 
