@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Callable
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,41 +117,27 @@ def _cifar10(job: Job, home: Path) -> None:
 def _photographs(job: Job, folder: Path, given: Path | None) -> None:
     """The first images of each class, from a folder with train/CLASS and val/CLASS, or a tar file of one."""
     if given is None or not given.exists():
+        where = f"not at {given}" if given else "not part of this project"
         raise CannotRun(
-            f"the photographs are {f'not at {given}' if given else 'not part of this project'}: give a folder or a tar "
-            "file of Imagenette (https://github.com/fastai/imagenette), with train/CLASS and val/CLASS, by --photographs"
+            f"the photographs are {where}: give a folder or a tar file of Imagenette "
+            "(https://github.com/fastai/imagenette), with train/CLASS and val/CLASS, by --photographs"
         )
-    for split, count in (("train", job.train), ("val", job.validation)):
-        files = _in_tar(given, split) if given.is_file() else _in_folder(given, split)
-        classes = sorted(files)
-        if not classes:
-            raise CannotRun(f"{given} has no images in {split}/CLASS")
-        for name in classes:
-            (folder / split / name).mkdir(parents=True)
-            for file, read in sorted(files[name])[: count // len(classes)]:
-                (folder / split / name / file).write_bytes(read())
-
-
-Files = dict[str, list[tuple[str, Callable[[], bytes]]]]
-
-
-def _in_folder(folder: Path, split: str) -> Files:
-    return {
-        path.name: [(file.name, file.read_bytes) for file in path.iterdir()] for path in (folder / split).glob("*/")
-    }
-
-
-def _in_tar(path: Path, split: str) -> Files:
-    """Of a tar file: class → (name, what reads the file)."""
-    files: Files = {}
-    archive = tarfile.open(path)  # noqa: SIM115 - read until the last file is written
-    for member in archive.getmembers():
-        parts = Path(member.name).parts
-        if member.isfile() and len(parts) >= 3 and parts[-3] == split:
-            files.setdefault(parts[-2], []).append(
-                (parts[-1], lambda member=member: archive.extractfile(member).read())  # type: ignore[union-attr,misc]
-            )
-    return files
+    source = given
+    with tempfile.TemporaryDirectory() as unpacked:
+        if given.is_file():
+            with tarfile.open(given) as archive:
+                archive.extractall(unpacked, filter="data")
+            source = Path(unpacked)
+        # In the tar file it may be below a folder of the set's name.
+        root = next((path.parent for path in (source / "train", *source.glob("*/train")) if path.is_dir()), source)
+        for split, count in (("train", job.train), ("val", job.validation)):
+            classes = sorted(path for path in root.glob(f"{split}/*") if path.is_dir())
+            if not classes:
+                raise CannotRun(f"the photographs at {given} have no folders {split}/CLASS")
+            for path in classes:
+                (folder / split / path.name).mkdir(parents=True)
+                for file in sorted(path.iterdir())[: count // len(classes)]:
+                    shutil.copy(file, folder / split / path.name)
 
 
 def settings(name: str, job: Job, images: dict[str, Any], seed: int) -> str:

@@ -53,8 +53,7 @@ class Report(Callback):  # bench
             tell(first_step=True)  # bench
 
     def after_epoch(self):  # bench
-        accuracy = float(self.learn.recorder.log[-1])  # bench
-        tell(epoch=self.epoch + 1, accuracy=accuracy)  # bench
+        tell(epoch=self.epoch + 1, accuracy=float(self.learn.final_record[-1]))  # bench
 
     order = 90  # bench
 

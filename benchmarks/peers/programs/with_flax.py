@@ -1,4 +1,4 @@
-"""flax's imagenet example by a config of its own, with one more network; the folder becomes a tfds set, which it reads."""
+"""flax's imagenet example by a config of its own, with one more network, on a tfds set that the folder becomes."""
 
 import functools
 import logging  # bench
