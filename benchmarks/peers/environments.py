@@ -23,7 +23,8 @@ PACKAGES = {
         "ml_collections==1.1.0",
         "tensorflow-cpu==2.21.0",
         "tensorflow-datasets==4.9.10",
-        "importlib_resources==6.5.2",
+        "tensorboard==2.21.0",
+        "importlib_resources==6.5.2",  # tensorflow-datasets needs it and does not say so
     ),
 }
 
