@@ -48,8 +48,8 @@ def photographs(pretrained=False, **_):
 
 FLAGS = """
 --num-classes 10 --device cpu --channels-last --val-split val --opt sgd --momentum 0.9 --weight-decay 0
---sched step --decay-epochs 1000 --warmup-epochs 0 --smoothing 0 --color-jitter 0 --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225
---interpolation bilinear --no-prefetcher --checkpoint-hist 1 --output runs --experiment run
+--sched step --decay-epochs 1000 --warmup-epochs 0 --smoothing 0 --color-jitter 0 --interpolation bilinear
+--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225 --checkpoint-hist 1 --output runs --experiment run
 """
 OF_JOB = {
     "cnn": "--model cnn --input-size 3 32 32 --crop-pct 1 --vflip 0.5 --scale 1 1 --ratio 1 1",
