@@ -33,7 +33,7 @@ def measure(
     events: list[tuple[float, dict[str, Any]]] = []
     start = time.perf_counter()
     with (
-        open(folder / "output.txt", "w", encoding="utf-8") as log,
+        open(folder / "output.txt", "w", encoding="utf-8", buffering=1) as log,
         subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
