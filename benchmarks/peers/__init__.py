@@ -1,0 +1,1 @@
+"""Loops that a user could pick instead, measured on the same jobs: `python -m benchmarks.peers`."""

@@ -1,0 +1,1 @@
+"""The sides' programs, each run by the interpreter of its library's environment, by its path."""
