@@ -31,7 +31,7 @@ def get_config(variant: str = "") -> c.Config:
     batch, kernels, precision = (1000, 0.17, "fp32") if variant == "cpu" else (2000, 0.24, "bf16")
     biases, head, decay = BIASES * batch, HEAD * batch, DECAY * batch
     return c.Config(
-        name="cifar10_speedrun",
+        name=f"cifar10_speedrun_{variant}".rstrip("_"),
         data=c.Data(
             source=c.TFDS("cifar10", train="train", validation=None, test="test"),
             canvas=c.Canvas(32, 32),
