@@ -40,7 +40,7 @@ def test_rotation_by_a_right_angle_is_exact():
     np.testing.assert_allclose(np.asarray(turned[0]) * 255, np.rot90(square[0]), atol=2e-2)
 
 
-@pytest.mark.parametrize("size", [(12, 17), (60, 50)])
+@pytest.mark.parametrize("size", [(12, 17), pytest.param((60, 50), marks=pytest.mark.slow)])
 def test_resized_crop(image, photos, size):
     window = Window(both(3), both(5), both(24), both(31))
     difference = levels(

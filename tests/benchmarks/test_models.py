@@ -11,8 +11,8 @@ from imgcls_jax.models import architectures
     ("name", "giga", "params"),
     [
         ("resnet18", 1.814, 11_689_512),
-        ("resnet50", 4.089, 25_557_032),
-        ("resnext50_32x4d", 4.23, 25_028_904),
+        pytest.param("resnet50", 4.089, 25_557_032, marks=pytest.mark.slow),
+        pytest.param("resnext50_32x4d", 4.23, 25_028_904, marks=pytest.mark.slow),
         ("squeezenet1_1", 0.349, 1_235_496),
     ],
 )

@@ -234,6 +234,7 @@ WIDE = Tiny(width=8)
 '''
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     file = tmp_path / "net.py"
     file.write_text(OWN)

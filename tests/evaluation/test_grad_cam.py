@@ -102,7 +102,13 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("efficientnet_lite", "dinov2") else [])
+        for name in FAMILIES
+    ],
+)
 def test_every_family_has_a_map(family, tiny_config):
     model, stage = FAMILIES[family]
     side = 42 if family == "dinov2" else 64

@@ -89,7 +89,7 @@ def test_a_row_with_nan_is_right_for_no_class():
 FIGURES = ("precision", "weighted_f1", "auroc", "average_precision", "log_loss", "brier", "ece")
 
 
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("feed", ["resident", "streamed"])
 def test_an_evaluation_counts_every_image_once(devices, feed, tiny_config, tiny_arrays):
     settings = dataclasses.replace(tiny_config().data, feed=feed)

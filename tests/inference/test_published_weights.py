@@ -54,6 +54,7 @@ def test_published_weights_by_their_name(published, real_data):
     assert config.transfer.init_from == published
 
 
+@pytest.mark.slow
 def test_published_weights_with_a_config(published, real_data, tmp_path):
     rng = np.random.default_rng(0)
     np.savez(

@@ -250,6 +250,7 @@ def test_what_goes_wrong_is_one_sentence(hub, said):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_not_timms_says_so(hub, tiny_config):
     fill(hub, f"timm/{FAST}")
     for model, said in {

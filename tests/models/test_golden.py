@@ -17,7 +17,7 @@ SLOW = [
 ]
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("mode", [pytest.param("eval", marks=pytest.mark.slow), "train"])
 @pytest.mark.parametrize("name", ["resnet18", *SLOW])
 def test_matches_golden_samples(name, mode):
     """Stages to float32's rounding. Gradients and statistics in training: the bound leaves room for a ReLU that flips

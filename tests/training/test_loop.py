@@ -68,7 +68,7 @@ def test_in_an_event_loop_as_notebooks_have_one(tiny_config, tiny_arrays, tmp_pa
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(8, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("feed", ["resident", "streamed"])
+@pytest.mark.parametrize("feed", [pytest.param("resident", marks=pytest.mark.slow), "streamed"])
 def test_evaluation_equals_a_count_by_hand(devices, feed, tiny_config, tiny_arrays, tmp_path):
     """27 test images in batches of 16: every one counts exactly once, on any number of devices."""
     config = tiny_config(mesh=c.Mesh(devices=devices), data=_with_feed(tiny_config(), feed))
@@ -91,6 +91,7 @@ def test_evaluation_equals_a_count_by_hand(devices, feed, tiny_config, tiny_arra
     assert result["test"]["loss"] == pytest.approx(-log_p[np.arange(27), labels].mean(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_resident_and_streamed_give_the_same_parameters(tiny_config, tiny_arrays, tmp_path):
     for feed in ("resident", "streamed"):
         train(tiny_config(data=_with_feed(tiny_config(), feed)), tmp_path / feed, arrays=tiny_arrays)
@@ -169,6 +170,7 @@ def test_recovery_from_the_start_equals_a_run_at_the_lower_rate(tiny_config, tin
     assert_same(final_params(tmp_path / "low"), final_params(tmp_path / "high"), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_recovery_goes_back_to_the_last_good_epoch(tiny_config, tiny_arrays, tmp_path, capsys):
     schedule = c.Schedule(peak=0.01, per="epoch", shape=c.MultiStep(at=(1,), factor=1e30))
     config = tiny_config(

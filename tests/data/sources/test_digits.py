@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from imgcls_jax.data import digits
 from imgcls_jax.data.decode import decode
@@ -45,6 +46,7 @@ def test_preparing_again_changes_nothing(digits_dir):
     assert {path: path.stat().st_mtime_ns for path in digits_dir.rglob("*.array_record*")} == before != {}
 
 
+@pytest.mark.slow
 def test_concurrent_first_use_without_tensorflow(tmp_path: Path):
     """Two processes prepare at once; both read the whole set, and neither imports TensorFlow or JAX."""
     program = """

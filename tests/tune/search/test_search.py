@@ -64,6 +64,7 @@ def test_the_best_values_are_found_and_written(run, invented, tiny_config, tmp_p
     assert again.text.count("| finished |") == 41
 
 
+@pytest.mark.slow
 def test_a_loss_is_minimized(run, invented, tmp_path):
     invented(lambda config, _: 1 - peak(config))  # the loss is the rate itself
     outcome, _ = run(trials=6, metric="loss", sampler="random")
