@@ -5,20 +5,26 @@
 Every ```bash block runs by itself in the current folder, in the page's order; the ```python blocks of a page run
 together, as one program, after them. What a reader runs elsewhere (on a GPU, on images of their own) is marked
 ```console, and a part of a program ```py: neither is run. With --jobs, that many pages run at once, each in a copy of
-the folder: a page needs nothing that another one has made.
+the folder: a page needs nothing that another one has made. A training that several pages begin with is then done once,
+and its folder copied.
 """
 
 import argparse
+import functools
+import itertools
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_TRAINING = re.compile(r"^(imgcls train .*--workdir runs/(\w+))$", re.MULTILINE)
 _LINES_SHOWN = 25
 
 
@@ -27,9 +33,14 @@ def blocks(page: str, language: str) -> list[str]:
     return [content for _, kind, content in _BLOCK.findall(page) if kind == language]
 
 
-def run(page: Path, folder: Path | None, first: int = 1) -> bool:
-    """Run a page's commands in a folder (None: the current one), print their times, and say if all ended well."""
+def run(page: Path, folder: Path | None, first: int = 1, made: Mapping[str, Path] | None = None) -> bool:
+    """Run a page's commands in a folder (None: the current one), print their times, and say if all ended well.
+
+    The lines of `made` are replaced by copies of the folders that they have made.
+    """
     text = page.read_text(encoding="utf-8")
+    for line, workdir in (made or {}).items():
+        text = text.replace(f"{line}\n", f"mkdir -p runs && cp -r {workdir} runs\n")
     commands = [("bash", "-euo", "pipefail", "-c", block) for block in blocks(text, "bash")][first - 1 :]
     if program := "\n".join(blocks(text, "python")):
         commands.append((sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", program))
@@ -46,12 +57,23 @@ def run(page: Path, folder: Path | None, first: int = 1) -> bool:
     return True
 
 
-def run_in_a_copy(page: Path) -> bool:
+def train_once(pages: list[Path], folder: Path) -> dict[str, Path]:
+    """Do each training that more than one page has, in a work directory runs/NAME, below `folder`; return where."""
+    lines = (set(re.findall(_TRAINING, page.read_text(encoding="utf-8"))) for page in pages)
+    counts = Counter(itertools.chain.from_iterable(lines))
+    made = {}
+    for line, name in (found for found, count in counts.items() if count > 1):
+        made[line] = folder / name
+        subprocess.run(line.replace(f"runs/{name}", str(made[line])).split(), stdout=subprocess.DEVNULL, check=True)
+    return made
+
+
+def run_in_a_copy(page: Path, made: Mapping[str, Path]) -> bool:
     """Run a page's commands in a copy of the current folder, which is then deleted."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as parent:
         copy = Path(parent, "copy")
         shutil.copytree(".", copy, ignore=shutil.ignore_patterns(".git", ".venv", "runs", "__pycache__"), symlinks=True)
-        return run(page, copy)
+        return run(page, copy, made=made)
 
 
 def main() -> int:
@@ -67,8 +89,9 @@ def main() -> int:
         block = blocks(options.pages[0].read_text(encoding="utf-8"), "bash")[options.only - 1]
         return subprocess.run(("bash", "-euo", "pipefail", "-c", block), check=False).returncode
     if options.jobs:
-        with ThreadPoolExecutor(options.jobs) as pool:
-            return 0 if all(list(pool.map(run_in_a_copy, options.pages))) else 1
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
+            in_a_copy = functools.partial(run_in_a_copy, made=train_once(options.pages, Path(folder)))
+            return 0 if all(list(pool.map(in_a_copy, options.pages))) else 1
     return 0 if all(run(page, None, options.first) for page in options.pages) else 1
 
 
