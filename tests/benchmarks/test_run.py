@@ -187,7 +187,7 @@ def test_two_networks_are_not_compared(run, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "printed"),
     [
-        ("P1", ["P1"]),
+        pytest.param("P1", ["P1"], marks=pytest.mark.deep),
         pytest.param("P4", ["P4a", "P4b", "P4c"], marks=pytest.mark.deep),
         pytest.param("P8", ["P8"], marks=pytest.mark.deep),
     ],

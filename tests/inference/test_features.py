@@ -37,7 +37,7 @@ FAMILIES = {
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(name, marks=pytest.mark.deep if name in ("efficientnet_lite", "dinov2") else [])
+        pytest.param(name, marks=[] if name in ("cnn", "cifar_resnet", "airbench") else pytest.mark.deep)
         for name in FAMILIES
     ],
 )

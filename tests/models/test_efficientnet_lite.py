@@ -73,7 +73,7 @@ def our_run(config, state, x):
 @pytest.mark.parametrize(
     ("version", "size"),
     [
-        pytest.param("lite0", (36, 48), marks=pytest.mark.slow),
+        pytest.param("lite0", (36, 48), marks=[pytest.mark.slow, pytest.mark.deep]),
         pytest.param("lite1", (48, 45), marks=[pytest.mark.slow, pytest.mark.deep]),
         pytest.param("lite2", (65, 33), marks=[pytest.mark.slow, pytest.mark.deep]),
     ],

@@ -76,8 +76,8 @@ def test_watching_changes_no_bit(average, feed, looped, tiny_config, tiny_arrays
 @pytest.mark.parametrize(
     ("precision", "extra"),
     [
-        ("fp32", {"sam_radius": 0.05}),
-        ("bf16", {"clip": c.Clip("global_norm", 0.1)}),
+        pytest.param("fp32", {"sam_radius": 0.05}, marks=pytest.mark.deep),
+        pytest.param("bf16", {"clip": c.Clip("global_norm", 0.1)}, marks=pytest.mark.deep),
         ("fp16", {"accumulate": 2, "clip": c.Clip("global_norm", 0.1)}),
     ],
 )
@@ -183,7 +183,7 @@ def test_checkpoints_by_the_clock(tiny_config, tiny_arrays, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [3, 5])
+@pytest.mark.parametrize("step", [pytest.param(3, marks=pytest.mark.deep), 5])
 def test_records_inside_an_epoch_are_written_once_by_a_resumed_run(step, tiny_config, tiny_arrays, tmp_path):
     """It is interrupted after its checkpoint of step 3, or after two more steps that no checkpoint knows."""
     config = tiny_config(epochs=2, evaluate_every_steps=3, log_every_steps=1, save_every_steps=3)

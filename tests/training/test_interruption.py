@@ -267,7 +267,8 @@ class Watch(ic.Callback):
         ("importing", ["SIGINT"], 130),
         ("building", ["SIGUSR1"], RESTART),
         ("training", ["SIGTERM", "SIGTERM"], RESTART),
-        ("stuck", ["SIGHUP", "SIGHUP"], RESTART),  # within the grace of some seconds
+        # Within the grace of some seconds.
+        pytest.param("stuck", ["SIGHUP", "SIGHUP"], RESTART, marks=pytest.mark.deep),
         ("stuck", ["SIGINT", "SIGINT", "SIGINT"], 130),
     ],
 )

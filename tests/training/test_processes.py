@@ -121,7 +121,7 @@ def whole(launch, folder):
     ("count", "devices", "feed"),
     [
         (2, 2, "resident"),
-        (4, 1, "streamed"),
+        pytest.param(4, 1, "streamed", marks=pytest.mark.deep),
         pytest.param(2, 1, "streamed", marks=pytest.mark.deep),
         pytest.param(4, 1, "resident", marks=pytest.mark.deep),
         pytest.param(4, 2, "streamed", marks=pytest.mark.deep),
@@ -205,7 +205,7 @@ def test_batch_norm_by_itself_on_each_process(launch, whole, folder):
         assert_same(final_params(whole(1)), one, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("dead", [0, 2])
+@pytest.mark.parametrize("dead", [pytest.param(0, marks=pytest.mark.deep), 2])
 def test_the_death_of_one_ends_all_with_its_name(dead, launch):
     processes = launch(3, f"without_{dead}", SLOW_FROM="6")
     until_training(processes)
