@@ -80,7 +80,12 @@ def test_names_differ_so_that_no_two_runs_share_a_work_directory():
     assert len(set(configs.values())) == len(configs)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=IDS)
+# A variant seldom has another network.
+@pytest.mark.parametrize(
+    "spec",
+    [pytest.param(spec, marks=pytest.mark.slow if ":" in spec else []) for spec in SPECS],
+    ids=IDS,
+)
 def test_rules_cover_the_model(spec):
     assert plan(spec.rpartition("/")[2]).count(10_000)[0] > 0
 

@@ -122,7 +122,12 @@ def make(config, image_size, channels, dtype=jnp.float32):
     return config.build(num_classes=CLASSES, channels=channels, image_size=image_size, dtype=dtype, rngs=nnx.Rngs(0))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+LARGE = ("resnet101", "resnet152", "resnext101", "wide_resnet", "cifar_resnet110", "dinov2_vitb", "dinov2_vitl")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=slow if name.startswith(LARGE) else []) for name in PUBLISHED]
+)
 def test_parameter_count_is_the_published_one(name):
     classes, side = (10, 32) if name.startswith(("cifar", "wrn", "airbench")) else (1000, 224)
     model = nnx.eval_shape(

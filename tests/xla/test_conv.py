@@ -59,8 +59,8 @@ WIDE = [
     # batch, height, width, channels in, out, kernel, padding, pixels computed as one forward, backward
     (5, 16, 32, 3, 10, 5, 0, 4, 4),
     (5, 9, 28, 1, 6, 5, 2, 4, 4),
-    (5, 7, 14, 10, 20, 5, 0, 2, 2),
-    (5, 9, 12, 16, 16, 3, 1, 2, 2),
+    pytest.param(5, 7, 14, 10, 20, 5, 0, 2, 2, marks=pytest.mark.slow),
+    pytest.param(5, 9, 12, 16, 16, 3, 1, 2, 2, marks=pytest.mark.slow),
     (5, 9, 12, 3, 32, 3, 1, 2, 1),
     (5, 12, 10, 3, 32, 7, 3, 2, 1),
     (5, 9, 12, 2, 3, 2, 0, 1, 1),
