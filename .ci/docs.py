@@ -91,7 +91,8 @@ def main() -> int:
     if options.jobs:
         with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.jobs) as pool:
             in_a_copy = functools.partial(run_in_a_copy, made=train_once(options.pages, Path(folder)))
-            return 0 if all(list(pool.map(in_a_copy, options.pages))) else 1
+            longest_first = sorted(options.pages, key=lambda page: -page.read_text(encoding="utf-8").count("```bash"))
+            return 0 if all(list(pool.map(in_a_copy, longest_first))) else 1
     return 0 if all(run(page, None, options.first) for page in options.pages) else 1
 
 
