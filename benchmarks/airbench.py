@@ -1,6 +1,6 @@
 """The peer of the speed run: airbench94_muon.py of KellerJordan/cifar10-airbench, from the user's copy.
 
-python -m benchmarks.airbench FILE    run it on the CPU, in float32 (P7c), in the folder of the file
+`python -m benchmarks.airbench FILE`, in the folder of the file, runs it on the CPU in float32 (P7c).
 """
 
 import itertools

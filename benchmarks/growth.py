@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from benchmarks.process import Answer, CannotRun, peak_memory
+from benchmarks.process import Answer, CannotRun
+from imgcls_jax.plan.process import peak_memory
 
 _T = TypeVar("_T")
 _MOST_CLASSES, _FILES_PER_CLASS = 1000, 100
@@ -237,20 +238,7 @@ def steps(*, size: int, batch: int, classes: int, depth: int, channels: int, ste
     from imgcls_jax import config as c
     from imgcls_jax import data
 
-    random, count = np.random.default_rng(0), steps * batch
-    arrays = {
-        "x_train": random.integers(0, 256, (count, size, size, 3), np.uint8),
-        "y_train": np.arange(count) % classes,
-        "label_names": np.array([f"class {i}" for i in range(classes)]),
-    }
-    settings = c.Data(
-        source=c.Arrays(),
-        canvas=c.Canvas(size, size),
-        image_size=(size, size),
-        mean=ours.MEAN,
-        std=ours.STD,
-        feed="resident",
-    )
+    settings, arrays = ours.resident_noise(steps * batch, size, classes)
     convs = tuple(c.Conv(channels, 3, padding=1, pool=2 if layer < 2 else 1) for layer in range(depth))
     plain = ours.config(settings, (), "lenet", batch, "fp32")
     network = c.CNN(convs=convs, aggregate="average", head=c.Head())

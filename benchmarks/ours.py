@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import cifar10
 from benchmarks.cifar10 import MEAN, STD
-from benchmarks.process import ROOT, Answer, CannotRun, peak_memory
+from benchmarks.process import ROOT, Answer, CannotRun
 from imgcls_jax.xla import runtime
 
 RUNTIME = runtime.setup()
@@ -26,6 +26,7 @@ from imgcls_jax import config as c
 from imgcls_jax.config import io as files
 from imgcls_jax.errors import UserError
 from imgcls_jax.parallel import mesh as meshes
+from imgcls_jax.plan.process import peak_memory
 from imgcls_jax.training import loop
 from imgcls_jax.training.callbacks.console import Console
 from imgcls_jax.training.callbacks.recovery import Recovery
@@ -56,21 +57,7 @@ def steps(
     Yields {"seconds": of one step, "host_bytes", "device_bytes": peaks so far}; first {"parameters", "choice"} after
     a first such epoch.
     """
-    rng = np.random.default_rng(0)
-    count = steps * batch
-    arrays = {
-        "x_train": rng.integers(0, 256, (count, size, size, 3), np.uint8),
-        "y_train": np.arange(count) % classes,
-        "label_names": np.array([f"class {i}" for i in range(classes)]),
-    }
-    settings = c.Data(
-        source=c.Arrays(),
-        canvas=c.Canvas(size, size),
-        image_size=(size, size),
-        mean=MEAN,
-        std=STD,
-        feed="resident",
-    )
+    settings, arrays = resident_noise(steps * batch, size, classes)
     experiment = dataclasses.replace(config(settings, (), model, batch, precision), remat=remat)
     trainer = _Trainer(experiment, data.load(settings, arrays=arrays))
     trainer.epoch()
@@ -173,6 +160,24 @@ def speed_run(*, smoke: bool, variant: str) -> Iterator[Answer]:
             trainer.epoch()
         accuracy = trainer.test()
         yield {"seconds": time.perf_counter() - start, "ahead_seconds": start - begin, "accuracy": accuracy}
+
+
+def resident_noise(count: int, size: int, classes: int) -> tuple[c.Data, dict[str, np.ndarray]]:
+    """Settings and arrays of `count` training images of noise, which lie on the device."""
+    arrays = {
+        "x_train": np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8),
+        "y_train": np.arange(count) % classes,
+        "label_names": np.array([f"class {i}" for i in range(classes)]),
+    }
+    settings = c.Data(
+        source=c.Arrays(),
+        canvas=c.Canvas(size, size),
+        image_size=(size, size),
+        mean=MEAN,
+        std=STD,
+        feed="resident",
+    )
+    return settings, arrays
 
 
 def bandwidth(**_: Any) -> Iterator[Answer]:

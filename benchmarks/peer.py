@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import cifar10
 from benchmarks.cifar10 import MEAN, STD
-from benchmarks.process import Answer, peak_memory
+from benchmarks.process import Answer
 from imgcls_jax.doctor.torch_peer import import_torchvision
+from imgcls_jax.plan.process import peak_memory
 
 torchvision = import_torchvision()
 transforms = torchvision.transforms

@@ -66,16 +66,6 @@ class Side:
         self._process.communicate()
 
 
-def peak_memory() -> int:
-    """Bytes of the largest resident memory that this process has had so far, children not counted."""
-    status = Path("/proc/self/status")
-    if status.exists():  # unlike getrusage's maximum, it does not begin with the parent's
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-
-
 def main() -> None:
     program, settings = sys.argv[1:]
     module, function = program.split(":")

@@ -1,7 +1,6 @@
 """Plan a training: compile it for hardware, and where it does not fit look for settings that do."""
 
 import dataclasses
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ from imgcls_jax.models.network import COMPUTE_DTYPE
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.plan import images, programs
 from imgcls_jax.plan.hardware import Hardware, devices
+from imgcls_jax.plan.process import peak_memory
 from imgcls_jax.plan.report import Plan
 from imgcls_jax.training.memory import memory_limit
 
@@ -33,6 +33,9 @@ def make(config: c.Config, hardware: Hardware, *, classes: int | None = None, co
     else:
         grid = devices(hardware)
     made = _plan(config, hardware, grid, classes, count)
+    if hardware.chip is None and grid[0].platform == "cpu":
+        # Of the config's own steps: what is tried after them only makes this process larger.
+        made = dataclasses.replace(made, process=peak_memory() // len(grid))
     if made.need <= made.available:
         return made
     size, whole = len(grid), config.batch_size
@@ -47,7 +50,7 @@ def make(config: c.Config, hardware: Hardware, *, classes: int | None = None, co
         sharded = dataclasses.replace(config.mesh, fsdp=size)
         tries[f"mesh.fsdp={size}"] = dataclasses.replace(config, mesh=sharded)
     plans = {setting: _plan(tried, hardware, grid, classes, count) for setting, tried in tries.items()}
-    found = (f"--config.{setting}" for setting, plan in plans.items() if plan.need <= plan.available)
+    found = (f"--config.{name}" for name, plan in plans.items() if plan.need + made.process <= plan.available)
     return dataclasses.replace(made, suggestions=tuple(found))
 
 
@@ -73,14 +76,4 @@ def _plan(config: c.Config, hardware: Hardware, grid: np.ndarray, classes: int |
         batch_norm=(config.batch_size // config.optim.accumulate // run.batch_groups, mesh.size // run.batch_groups)
         if run.plan.statistics and config.transfer.batch_norm.normalize_by == "batch"
         else None,
-        process=_peak_of_this_process() // mesh.size if hardware.chip is None and meshes.platform(mesh) == "cpu" else 0,
     )
-
-
-def _peak_of_this_process() -> int:
-    """Most bytes of memory that it has held; 0 on Windows. It has imported and compiled what a run will."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
