@@ -1,6 +1,7 @@
 """Evaluate a split: every example counts exactly once, on any number of devices."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +67,8 @@ class Evaluation:
         self._data = transfer.upload(split, mesh) if resident else None
         self._predict = predict
         step = build_eval_step(predict, loss=loss, num_classes=num_classes, metrics=config.metrics)
+        self._plain_step = step
         self._step = jax.jit(step, donate_argnums=1)
-        self._step_of_members = jax.jit(jax.vmap(step, in_axes=(0, 0, None)), donate_argnums=1)
         self._gather = jax.jit(
             lambda data, rows: {name: array[rows] for name, array in data.items()},
             out_shardings=meshes.batch(mesh),
@@ -78,20 +79,22 @@ class Evaluation:
         task (`tasks.DIRECTIONS`), and those of the config."""
         return self._evaluate(variables, keep=metrics.need_all(self._metrics, self._split.labels))[0]
 
+    @functools.cached_property
+    def _step_of_members(self) -> Callable[..., tuple[metrics.Figures, jax.Array]]:
+        return jax.jit(jax.vmap(self._plain_step, in_axes=(0, 0, None)), donate_argnums=1)
+
     def of_members(self, variables: tuple[Tree, Tree]) -> list[dict[str, float]]:
         """Compute the metrics of several networks at once, whose variables are stacked along a first axis."""
         keep = metrics.need_all(self._metrics, self._split.labels)
         members = len(jax.tree.leaves(variables)[0])
-        figures, kept = None, []
-        for batch in self._batches():
-            if figures is None:
-                one = jax.eval_shape(lambda stacked: jax.tree.map(lambda x: x[0], stacked), variables)
-                figures = jax.tree.map(lambda x: jnp.stack([x] * members), self._nothing(one, batch))
-            figures, logits = self._step_of_members(variables, figures, batch)
-            if keep:
-                kept.append(logits)
-        all_logits = np.concatenate([np.asarray(part) for part in kept], 1)[:, : len(self._split)] if keep else None
-        figures = jax.device_get(figures)
+
+        def nothing(batch: Batch) -> metrics.Figures:
+            one = jax.eval_shape(lambda stacked: jax.tree.map(lambda x: x[0], stacked), variables)
+            return jax.tree.map(lambda x: jnp.stack([x] * members), self._nothing(one, batch))
+
+        sums, kept = self._sum(self._step_of_members, variables, nothing, keep=keep)
+        all_logits = np.concatenate(kept, 1)[:, : len(self._split)] if keep else None
+        figures = jax.device_get(sums)
         return [
             metrics.result(
                 jax.tree.map(lambda x, i=i: x[i], figures),
@@ -118,17 +121,27 @@ class Evaluation:
     def _evaluate(
         self, variables: tuple[Tree, Tree], *, keep: bool
     ) -> tuple[dict[str, float], Float32[np.ndarray, "n outputs"] | None]:
+        figures, kept = self._sum(self._step, variables, lambda batch: self._nothing(variables, batch), keep=keep)
+        # The padding is behind the last example.
+        logits = np.concatenate(kept)[: len(self._split)] if keep else None
+        return metrics.result(figures, self._metrics, logits, self._split.labels), logits
+
+    def _sum(
+        self,
+        step: Callable[..., tuple[metrics.Figures, jax.Array]],
+        variables: tuple[Tree, Tree],
+        nothing: Callable[[Batch], metrics.Figures],
+        *,
+        keep: bool,
+    ) -> tuple[metrics.Figures, list[np.ndarray]]:
+        """Add all batches up from `nothing`; return the sums and, if they are to be kept, the logits of each batch."""
         figures, kept = None, []
         for batch in self._batches():
-            if figures is None:
-                figures = self._nothing(variables, batch)
-            figures, logits = self._step(variables, figures, batch)
+            figures, logits = step(variables, nothing(batch) if figures is None else figures, batch)
             if keep:
                 kept.append(logits)
         assert figures is not None, "a split has at least one image"
-        # The padding is behind the last example.
-        logits = np.concatenate([transfer.to_host(part) for part in kept])[: len(self._split)] if keep else None
-        return metrics.result(figures, self._metrics, logits, self._split.labels), logits
+        return figures, [transfer.to_host(part) for part in kept]
 
     def _nothing(self, variables: tuple[Tree, Tree], batch: Batch) -> metrics.Figures:
         """The sums before the first batch."""

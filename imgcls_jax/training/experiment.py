@@ -201,6 +201,10 @@ class Experiment:
         """Whether `epoch` needs another compiled step than the epoch before it."""
         return epoch in self.plan.changes or epoch in {phase.from_epoch for phase in self._phases}
 
+    def last_change(self, epoch: int) -> int:
+        """The first epoch since which the same parameters train as in `epoch`."""
+        return max((change for change in self.plan.changes if change <= epoch), default=0)
+
     def compile_ahead(self, epoch: int) -> None:
         """Start to compile the step that `enter_phase` of this epoch will give, beside what the caller does next."""
         if jax.process_count() == 1:  # several ones would have to transfer arrays in the same order
@@ -327,7 +331,7 @@ class Experiment:
 
     def evaluation_variables(self, train_state: TrainState, epoch: int) -> tuple[Tree, Tree]:
         """(All parameters, statistics) to evaluate a state of `epoch`: averaged ones where the run keeps averages."""
-        return self._reader(max((change for change in self.plan.changes if change <= epoch), default=0))(train_state)
+        return self._reader(self.last_change(epoch))(train_state)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - an Experiment lives as long as its process
     def _reader(self, epoch: int) -> Callable[[TrainState], tuple[Tree, Tree]]:

@@ -5,7 +5,7 @@ import dataclasses
 import gc
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,18 @@ def config_memory(experiment: Experiment, config: c.Config, epoch: int) -> int |
     return step_memory(other, step)
 
 
-@contextlib.contextmanager
-def explained(experiment: Experiment) -> Iterator[None]:
+def explained(experiment: Experiment) -> contextlib.AbstractContextManager[None]:
     """Turn the exhaustion of a device's memory, within it, into a sentence that says by how much, and what fits.
+
+    Raises:
+      OutOfMemory: in place of JAX's error.
+    """
+    return explained_by(lambda reason: _explanation(experiment, reason))
+
+
+@contextlib.contextmanager
+def explained_by(explain: Callable[[str], str]) -> Iterator[None]:
+    """Turn the exhaustion of a device's memory, within it, into what `explain` makes of JAX's words.
 
     Raises:
       OutOfMemory: in place of JAX's error.
@@ -75,13 +84,18 @@ def explained(experiment: Experiment) -> Iterator[None]:
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not is_exhausted(error):
             raise
         reason = str(error)
     else:
         return
     # Outside the handler, whose traceback would keep the failed step's arrays.
-    raise OutOfMemory(_explanation(experiment, reason))
+    raise OutOfMemory(explain(reason))
+
+
+def is_exhausted(error: jax.errors.JaxRuntimeError) -> bool:
+    """Tell whether JAX says that a device has no memory left."""
+    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _explanation(experiment: Experiment, reason: str) -> str:
@@ -152,7 +166,7 @@ def _need(experiment: Experiment, config: c.Config) -> int | None:
         except UserError:
             return None
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not is_exhausted(error):
                 raise
             return None
     known: list[Any] = [need for need in needs if need is not None]

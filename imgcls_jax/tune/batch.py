@@ -23,7 +23,7 @@ from imgcls_jax.optim.schedules import LearningRate
 from imgcls_jax.parallel import mesh as meshes
 from imgcls_jax.training import feed
 from imgcls_jax.training.experiment import Experiment
-from imgcls_jax.training.memory import config_memory, memory_limit, step_memory
+from imgcls_jax.training.memory import config_memory, is_exhausted, memory_limit, step_memory
 from imgcls_jax.training.state import TrainState
 from imgcls_jax.training.validate import validate
 
@@ -108,7 +108,7 @@ class Trials:
             speed = _images_per_second(run, train_state, epoch)
             del beside
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not is_exhausted(error):
                 raise
             return Trial(batch_size, accumulate, memory, None, "does not fit: a real step ran out of memory")
         return Trial(batch_size, accumulate, memory, speed, "fits")

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def _train(
     compiled: jax.stages.Compiled | None = None
     for epoch in range(-(-limit // per_epoch)):
         last = min(per_epoch, limit - epoch * per_epoch)
-        with _explained(len(members)):
+        with memory.explained_by(lambda _: _explanation(len(members))):
             if compiled is None or experiment.phase_changes(epoch):
                 with waiting("compiling"):
                     states, compiled = program.enter_phase(states, epoch, previous=max(epoch - 1, 0))
@@ -207,18 +207,11 @@ def _record(
             member.ended = f"early_stopping after epoch {epoch + 1}"
 
 
-@contextlib.contextmanager
-def _explained(count: int) -> Iterator[None]:
-    """Turn the exhaustion of the device's memory, within it, into a sentence."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise memory.OutOfMemory(
-            f"the device ran out of memory with {count} networks at once: give fewer values or seeds (half as many, "
-            "say), or a smaller batch_size"
-        ) from None
+def _explanation(count: int) -> str:
+    return (
+        f"the device ran out of memory with {count} networks at once: give fewer values or seeds (half as many, "
+        "say), or a smaller batch_size"
+    )
 
 
 def _check_memory(experiment: Experiment, compiled: jax.stages.Compiled, count: int) -> None:

@@ -88,7 +88,7 @@ class Members:
             states = jax.jit(jax.vmap(repartition))(states)
         with target.tracing_for(experiment.mesh):
             run = jax.jit(self._run(epoch), donate_argnums=0)
-            numbers = self._numbers(epoch)
+            numbers = self._numbers(experiment.last_change(epoch))
             compiled = run.lower(states, numbers, self._images, self._orders(0), np.int32(0), np.int32(0)).compile()
         return states, compiled
 
@@ -96,7 +96,7 @@ class Members:
         self, compiled: jax.stages.Compiled, states: TrainState, epoch: int, last: int
     ) -> tuple[TrainState, Bool[np.ndarray, " members"]]:
         """Train the first `last` steps of an epoch; return the states and whether each and its loss are finite."""
-        numbers, orders = self._numbers(epoch), self._orders(epoch)
+        numbers, orders = self._numbers(self._experiment.last_change(epoch)), self._orders(epoch)
         # One step per dispatch on a CPU, as in a run, whose reasons `training.feed` gives.
         ends = range(1, last + 1) if self._on_cpu else (last,)
         start, finite = 0, None
@@ -117,7 +117,7 @@ class Members:
 
     def variables(self, states: TrainState, epoch: int) -> tuple[Tree, Tree]:
         """(All parameters, statistics) to evaluate, stacked."""
-        return self._reader(max((at for at in self._experiment.plan.changes if at <= epoch), default=0))(states)
+        return self._reader(self._experiment.last_change(epoch))(states)
 
     @functools.lru_cache(maxsize=1)  # noqa: B019 - it lives as long as its grid
     def _reader(self, epoch: int) -> Callable[[TrainState], tuple[Tree, Tree]]:
@@ -160,6 +160,7 @@ class Members:
 
         return run
 
+    @functools.lru_cache(maxsize=1)  # noqa: B019 - it lives as long as its grid
     def _numbers(self, epoch: int) -> Numbers:
         each = [
             jax.tree.leaves(self._experiment.optimizer(epoch, config.optim).decay) for config in self._configs
