@@ -50,6 +50,8 @@ class Peer:
     """Job → how its work differs there."""
     cannot: dict[str, str] | None = None
     """Job → why it cannot do it."""
+    torch_networks: bool = False
+    """Whether its networks are those of torch_networks.py, whose lines its user writes as well."""
     prepares: bool = False
     """Whether its program writes the images anew in a form of its own, which is not timed."""
 
@@ -59,19 +61,21 @@ _CROPS_ONLY = "its script has neither vertical flips nor rotation: random resize
 PEERS = {
     "keras_jax": Peer("with_keras.py", {"KERAS_BACKEND": "jax"}, notes={"photographs": _CENTER_CROP}),
     "keras_torch": Peer("with_keras.py", {"KERAS_BACKEND": "torch"}, notes={"photographs": _CENTER_CROP}),
-    "lightning": Peer("with_lightning.py", {}),
-    "fastai": Peer("with_fastai.py", {}),
+    "lightning": Peer("with_lightning.py", {}, torch_networks=True),
+    "fastai": Peer("with_fastai.py", {}, torch_networks=True),
     "timm": Peer(
         "with_timm.py",
         {},
         script="train.py of https://github.com/huggingface/pytorch-image-models",
         notes={"cnn": "train.py has no rotation: flips only"},
+        torch_networks=True,
     ),
     "torchvision": Peer(
         "with_torchvision.py",
         {},
         script="references/classification/train.py of https://github.com/pytorch/vision",
         notes=dict.fromkeys(("cnn", "photographs"), _CROPS_ONLY),
+        torch_networks=True,
     ),
     "flax": Peer(
         "with_flax.py",
@@ -157,12 +161,14 @@ def run_round(side: str, name: str, job: Job, number: int, options: Options) -> 
 
 def lines() -> dict[str, dict[str, int]]:
     """Side → job → lines that its user writes."""
-    programs = {"ours": "ours.py"} | {name: peer.program for name, peer in PEERS.items()}
-    found = {side: PROGRAMS / program for side, program in programs.items()}
-    return {
-        side: {job: table.user_lines(path.read_text(encoding="utf-8"), job) for job in JOBS}
-        for side, path in found.items()
-    }
+    written = {"ours": ["ours.py"]}
+    for name, peer in PEERS.items():
+        written[name] = [peer.program, *(["torch_networks.py"] if peer.torch_networks else [])]
+
+    def count(files: list[str], job: str) -> int:
+        return sum(table.user_lines((PROGRAMS / file).read_text(encoding="utf-8"), job) for file in files)
+
+    return {side: {job: count(files, job) for job in JOBS} for side, files in written.items()}
 
 
 def main(arguments: list[str] | None = None, measure_round: Callable[..., dict[str, Any]] = run_round) -> None:

@@ -6,12 +6,15 @@ tells it from what the library prints.
 
 import json
 import os
+import runpy
 import sys
+from pathlib import Path
 from typing import Any
 
 MARK = "@peers "
 SETTINGS: dict[str, Any] = json.loads(sys.argv[1]) if len(sys.argv) == 2 and sys.argv[1].startswith("{") else {}
 
+_TORCH_PEER = Path(__file__).parents[3] / "imgcls_jax" / "doctor" / "torch_peer.py"
 _KEPT: list[object] = []
 
 
@@ -22,14 +25,7 @@ def tell(**event: Any) -> None:
 
 
 def make_torchvision_importable() -> None:
-    """Declare two operators without which torchvision's import fails beside a CPU build of torch."""
-    import torch
-
-    try:
-        import torchvision
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _KEPT.append(library)  # torch forgets what a library declared when the library is collected
-        import torchvision  # noqa: F401
+    """Import it beside a CPU build of torch: by a file of imgcls_jax, which is not installed in this environment."""
+    names = runpy.run_path(str(_TORCH_PEER))
+    names["import_torchvision"]()
+    _KEPT.append(names)  # torch forgets what a library declared when the library is collected

@@ -10,38 +10,26 @@ from reporting import SETTINGS, make_torchvision_importable, tell  # bench
 
 make_torchvision_importable()  # bench
 import timm
+import torch_networks  # bench
 from timm.models import register_model
-from torch import nn
 
 
 @register_model
 def cnn(pretrained=False, **_):
-    layers, channels = [], 3
-    for first, second, dropout in ((32, 64, 0), (128, 128, 0.05), (256, 256, 0)):
-        layers += [nn.Conv2d(channels, first, 3, padding=1), nn.BatchNorm2d(first), nn.ReLU()]
-        layers += [nn.Conv2d(first, second, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(dropout)]
-        channels = second
-    head = [nn.Flatten(), nn.Dropout(0.1), nn.Linear(4096, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU()]
-    network = nn.Sequential(*layers, *head, nn.Dropout(0.1), nn.Linear(512, 10))
-    network.num_classes = 10
-    return network
+    return _counted(torch_networks.cnn())
 
 
 @register_model
 def resnet18_cifar(pretrained=False, **_):
-    network = timm.create_model("resnet18", num_classes=10)
-    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    network.maxpool = nn.Identity()
-    return network
+    return torch_networks.for_small_images(timm.create_model("resnet18", num_classes=10))
 
 
 @register_model
 def photographs(pretrained=False, **_):
-    layers, channels = [], 3
-    for width, stride in ((32, 2), (64, 1), (128, 1), (256, 1)):
-        layers += [nn.Conv2d(channels, width, 3, stride, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-        channels = width
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+    return _counted(torch_networks.photographs())
+
+
+def _counted(network):
     network.num_classes = 10
     return network
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from reporting import SETTINGS, make_torchvision_importable, tell  # bench
 
 make_torchvision_importable()  # bench
-from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook  # bench
+from torch_networks import cnn, photographs, resnet18  # bench
 from torchvision import models
 from torchvision.models._api import register_model
 
@@ -17,33 +17,8 @@ sys.path.insert(0, str(Path(SETTINGS["script"]).parent))
 import train
 
 
-def cnn(weights=None, num_classes=10):
-    layers, channels = [], 3
-    for first, second, dropout in ((32, 64, 0), (128, 128, 0.05), (256, 256, 0)):
-        layers += [nn.Conv2d(channels, first, 3, padding=1), nn.BatchNorm2d(first), nn.ReLU()]
-        layers += [nn.Conv2d(first, second, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(dropout)]
-        channels = second
-    head = [nn.Flatten(), nn.Dropout(0.1), nn.Linear(4096, 1024), nn.ReLU(), nn.Linear(1024, 512), nn.ReLU()]
-    return nn.Sequential(*layers, *head, nn.Dropout(0.1), nn.Linear(512, num_classes))
-
-
-def resnet18(weights=None, num_classes=10):
-    network = models.resnet18(num_classes=num_classes)
-    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    network.maxpool = nn.Identity()
-    return network
-
-
-def photographs(weights=None, num_classes=10):
-    layers, channels = [], 3
-    for width, stride in ((32, 2), (64, 1), (128, 1), (256, 1)):
-        layers += [nn.Conv2d(channels, width, 3, stride, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
-        channels = width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, num_classes))
-
-
 def own_network(weights=None, num_classes=10):
-    return {"cnn": cnn, "resnet18": resnet18, "photographs": photographs}[SETTINGS["job"]](weights, num_classes)
+    return {"cnn": cnn, "resnet18": resnet18, "photographs": photographs}[SETTINGS["job"]]()
 
 
 models.own_network = register_model("own_network")(own_network)
