@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from imgcls_jax.record import history
+
 pytestmark = pytest.mark.slow
 
 
@@ -49,9 +51,10 @@ def environment(monkeypatch):
 def test_a_preempted_job_is_requeued_and_loses_no_step(environment, tmp_path):
     run, output = tmp_path / "run", tmp_path / "output"
     place = ["--gpus-per-node=0", "--cpus-per-task=1", f"--output={output}"]
-    config = ["--config", "configs/digits_cnn.py", "--config.epochs=8", "--workdir", str(run)]
+    config = ["--config", "configs/digits_cnn.py", "--config.epochs=30", "--workdir", str(run)]
     job = slurm("sbatch", "--parsable", "--partition=low", *place, "launch/slurm.sh", *config)
-    wait_until((run / "metrics.jsonl").exists, 300, job, output)
+    # The file is there before the first step, and a run that is stopped so early has nothing to save.
+    wait_until(lambda: run.exists() and history.epochs(run), 300, job, output)
 
     started = time.monotonic()
     other = ["--parsable", "--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "srun true"]
@@ -68,7 +71,7 @@ def test_a_preempted_job_is_requeued_and_loses_no_step(environment, tmp_path):
     steps = 20
     assert f"continuing at epoch {saved // steps + 1}, step {saved % steps + 1}" in text
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [record["epoch"] for record in records if record["kind"] == "epoch"] == list(range(8))
+    assert [record["epoch"] for record in records if record["kind"] == "epoch"] == list(range(30))
     assert json.loads((run / "result.json").read_text())["test"]["top1"] > 0.9
 
 
