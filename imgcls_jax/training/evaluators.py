@@ -1,6 +1,5 @@
 """Check the settings of named evaluators, and load their images."""
 
-import copy
 import dataclasses
 from collections.abc import Mapping
 
@@ -9,6 +8,7 @@ import numpy as np
 from imgcls_jax import config as c
 from imgcls_jax import data
 from imgcls_jax.errors import UserError
+from imgcls_jax.evaluation import classes
 
 
 def settings(evaluator: c.Evaluator, own: c.Data) -> c.Data:
@@ -77,34 +77,14 @@ def _load(
         own = config.data.canvas if name == "train" else config.data.eval_canvas or config.data.canvas
         same = wanted.eval_canvas == own
         loaded = dataset if same else data.load(as_evaluated(wanted), arrays=arrays)
-    split = getattr(loaded, name)
-    if split is None:
+    if getattr(loaded, name) is None:
         raise UserError(f'the evaluator "{evaluator.name}" asks for {name} images, which its source does not have')
-    return _relabeled(split, loaded.class_names, dataset.class_names, evaluator.name)
+    try:
+        return getattr(classes.matched(loaded, dataset.class_names), name)
+    except UserError as error:
+        raise UserError(f'the evaluator "{evaluator.name}": {error}') from None
 
 
 def as_evaluated(wanted: c.Data) -> c.Data:
     """Return the same settings with training images on the canvases of evaluation."""
     return dataclasses.replace(wanted, canvas=wanted.eval_canvas or wanted.canvas)
-
-
-def _relabeled(split: data.Split, names: tuple[str, ...], trained: tuple[str, ...], evaluator: str) -> data.Split:
-    """The split with the labels of the trained classes of the same names."""
-    if names == trained:
-        return split
-    numbers = {name: number for number, name in enumerate(trained)}
-    unknown = [name for name in names if name not in numbers]
-    if unknown:
-        raise UserError(
-            f'the evaluator "{evaluator}" has images of the class "{unknown[0]}", which is not trained: '
-            f"the trained classes are {', '.join(trained[:10])}{', …' if len(trained) > 10 else ''}"
-        )
-    if split.labels.ndim == 2:
-        raise UserError(
-            f'the evaluator "{evaluator}" has the labels {", ".join(names[:10])}, but the run '
-            f"{', '.join(trained[:10])}: give the same ones in the same order"
-        )
-    labels = np.array([numbers[name] for name in names], np.int32)
-    relabeled = copy.copy(split)
-    relabeled.labels = labels[split.labels]
-    return relabeled

@@ -10,8 +10,10 @@ from flax import nnx
 
 import imgcls_jax as ic
 from imgcls_jax import config as c
+from imgcls_jax import data
 from imgcls_jax.errors import UserError
 from imgcls_jax.inference import restore
+from imgcls_jax.training import evaluators
 
 NAMES = np.array(["red", "green", "blue"])
 AVERAGE = c.CNN(convs=(c.Conv(4, 3, padding=1, norm="batch", pool=2),), aggregate="average", head=c.Head())
@@ -153,8 +155,19 @@ def test_mistakes(changes, message, tiny_config, tiny_arrays, tmp_path):
 
 def test_a_class_that_is_not_trained_is_named(shifted, tiny_config, tiny_arrays, tmp_path):
     evaluator = c.Evaluator("shifted", source=c.Arrays(str(shifted[0])))
-    with pytest.raises(UserError, match='the evaluator "shifted" has images of the class "blue", which is not trained'):
-        ic.train(tiny_config(evaluators=(evaluator,)), tmp_path / "run", arrays=tiny_arrays)
+    arrays = tiny_arrays | {"label_names": np.array(["red", "green", "violet"])}
+    with pytest.raises(
+        UserError, match='the evaluator "shifted": the data have the class "blue", which the model was not'
+    ):
+        ic.train(tiny_config(evaluators=(evaluator,)), tmp_path / "run", arrays=arrays)
+
+
+def test_numbers_for_names_are_the_classes(shifted, tiny_config, tiny_arrays):
+    """As for `imgcls evaluate`: where either side has no names of its own, a label means the same number."""
+    config = tiny_config(evaluators=(c.Evaluator("shifted", source=c.Arrays(str(shifted[0]))),))
+    dataset = data.load(config.data, arrays=tiny_arrays)
+    found = evaluators.load_splits(config, dataset)["shifted"].labels
+    assert np.array_equal(found, np.load(shifted[0])["y_train"])
 
 
 def test_a_missing_split_is_named(shifted, tiny_config, tiny_arrays, tmp_path):
