@@ -104,7 +104,7 @@ class Channel:
             hello = json.loads(file.readline())
             index, count, host = int(hello["index"]), int(hello["count"]), str(hello["host"])
         except (OSError, ValueError, KeyError, TypeError):  # a stranger
-            connection.close()
+            _close(connection, file)
             return
         refused = None
         if count != self.cluster.count:
@@ -114,13 +114,15 @@ class Channel:
         if refused:
             with contextlib.suppress(OSError):
                 _send(connection, {"refused": _differ(refused)})
+            _close(connection, file)
             self._refuse(_differ(refused))
         self._peers[index] = connection, file, host
 
     def _refuse(self, reason: str) -> None:
-        for connection, _, _ in self._peers.values():
+        for connection, file, _ in self._peers.values():
             with contextlib.suppress(OSError):
                 _send(connection, {"refused": reason})
+            _close(connection, file)
         raise UserError(reason)
 
     def _connect(self, deadline: float, timeout: float) -> None:
@@ -143,11 +145,13 @@ class Channel:
             _send(connection, {"index": cluster.index, "count": cluster.count, "host": socket.gethostname()})
             answer = json.loads(file.readline())
         except (OSError, ValueError):
+            _close(connection, file)
             raise UserError(
                 f"the first process, at {cluster.coordinator}, ended before all of them had come: its last line says "
                 "why; or it is another program that listens there"
             ) from None
         if "refused" in answer:
+            _close(connection, file)
             raise UserError(str(answer["refused"]))
         self.jax_port = int(answer["jax_port"])
         connection.settimeout(_SILENCE)
@@ -287,6 +291,11 @@ class Channel:
 
 def _send(connection: socket.socket, message: dict[str, Any]) -> None:
     connection.sendall((json.dumps(message) + "\n").encode())
+
+
+def _close(connection: socket.socket, file: TextIO) -> None:
+    file.close()
+    connection.close()
 
 
 def _messages(file: TextIO) -> Iterator[dict[str, Any]]:
