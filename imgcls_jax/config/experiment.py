@@ -136,6 +136,10 @@ class Config:
     """Rematerialization: keep only the outputs of convolutions and matrix products for the backward pass, and compute
     normalizations, activations and pooling again. Takes less memory and more time; no effect on a CPU, where XLA undoes
     it."""
+    cpu_convolutions: Literal["xla", "onednn"] = "xla"
+    """What computes the convolutions of training on a CPU; no effect on other devices. "onednn": the kernels that torch
+    runs too, of Linux on x86 with AVX-512; faster, most of all in "bf16" on processors with AVX512_BF16. Sums are
+    rounded in another order, and the step is compiled anew at every start."""
     bn_group: Annotated[int, Field(ge=1)] | None = None
     """Devices whose images BatchNorm normalizes together in training; it must divide their number. 1: each device by
     itself, as torch's BatchNorm in DistributedDataParallel, without a sum between devices; N: each N neighbors, as

@@ -1,5 +1,6 @@
 """Make everything that a config and its data determine: model, optimizer, compiled steps, feeds, evaluations."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -30,7 +31,7 @@ from imgcls_jax.record.documents import ModelCard, model_card
 from imgcls_jax.training import evaluators, feed, state, steps
 from imgcls_jax.training.state import TrainState
 from imgcls_jax.weights import plan as surgery
-from imgcls_jax.xla import target
+from imgcls_jax.xla import onednn, target
 
 
 class Experiment:
@@ -63,6 +64,11 @@ class Experiment:
         self.config, self.dataset, self.mesh = config, dataset, mesh
         own_notes = [*schedules.notes(config.optim.schedule, config.epochs), *_notes(config, dataset)]
         self._init_key, self.step_key = keys(config.seed)
+        self.uses_onednn = config.cpu_convolutions == "onednn" and meshes.platform(mesh) == "cpu"
+        """Whether convolutions of training are oneDNN's."""
+        if self.uses_onednn and (reason := self._no_onednn()):
+            self.uses_onednn = False
+            own_notes.append(f"convolutions are XLA's, not oneDNN's (cpu_convolutions): {reason}")
         self._outputs = outputs = config.model.output_classes(len(dataset.class_names))
         self.group_batch_norm(meshes.batch_groups(config.bn_group, mesh.size))
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
@@ -85,6 +91,10 @@ class Experiment:
         self.features_of: str | None = None
         """Hash of the weights whose features training begins with; None: it begins with images."""
         self._ahead: tuple[int, Future[jax.stages.Compiled]] | None = None
+
+    def _no_onednn(self) -> str | None:
+        devices = "it serves one device, not several" if self.mesh.size > 1 else None
+        return devices or onednn.missing(self.config.precision)
 
     def group_batch_norm(self, groups: int) -> None:
         """Let BatchNorm normalize the training batch in so many parts, where `Config.bn_group` asks for parts at all;
@@ -269,7 +279,8 @@ class Experiment:
     def _compile(self, epoch: int) -> jax.stages.Compiled:
         train_step, diagnose = self.build_steps(epoch)
         wanted = diagnose if self.config.log_every_steps else None
-        with target.tracing_for(self.mesh):
+        used = self.uses_onednn
+        with target.tracing_for(self.mesh, onednn=used), onednn.uncached() if used else contextlib.nullcontext():
             return self.training.compile(train_step, self.abstract_state(epoch), wanted)
 
     def augmentation(self, epoch: int) -> augment.Augment:

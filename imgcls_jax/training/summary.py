@@ -110,7 +110,7 @@ def devices(run: Experiment, train_state: TrainState, step: jax.stages.Compiled 
     kind = used[0].device_kind
     platform = "" if kind.lower() == used[0].platform else f" ({used[0].platform})"
     rows = {
-        "devices": f"{len(used)} × {kind}{platform}, {run.config.precision}",
+        "devices": f"{len(used)} × {kind}{platform}, {run.config.precision}{', oneDNN' if run.uses_onednn else ''}",
         "steps": _steps(run),
         "images": "all on the device" if run.resident else f"streamed from the host; {run.dataset.train.storage}",
     }

@@ -17,9 +17,12 @@ multiple of a vector's, before it multiplies. The same products are summed, and 
 convolutions of 10 and 20 channels on 128 images of 32×32 fell from 76 to 49 ms of CPU time, on busy cores.
 
 Depthwise convolutions, of one channel per group, are sums over the kernel's taps (`xla.depthwise`).
+
+All this is of XLA's own convolutions. Those of oneDNN (`xla.onednn`), where a run asks for them, take their place.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +31,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from imgcls_jax.xla import depthwise, plain
+from imgcls_jax.xla import depthwise, onednn, plain
 from imgcls_jax.xla.outline import outlined
 
 CONVOLUTION = "convolution"
@@ -56,6 +59,9 @@ def _output(x, kernel, stride, padding, groups):
     if _is_depthwise(x, kernel, groups):
         taps = functools.partial(depthwise.output, stride=stride, padding=padding)
         return checkpoint_name(lax.platform_dependent(x, kernel, cpu=taps, default=native), CONVOLUTION)
+    if groups == 1 and onednn.serves(x):
+        y = onednn.convolution(x, kernel, stride=stride, pads=((padding, padding),) * 2)
+        return checkpoint_name(y, CONVOLUTION)
     # A first layer's outputs gain from being wide where its kernel's gradient does not.
     pixels = _pixels(x, kernel, stride, padding, groups, most_outputs=64 if x.shape[3] <= 4 else 48)
     if pixels == 1:
@@ -113,6 +119,12 @@ def _backward(stride, padding, groups, residuals, g):
         wide_x = _wide_input(x, kernel, padding, pixels)
         return narrow(kernel_gradient(wide_x, wide_kernel, wide(g), stride=1, padding=0))[0]
 
+    if groups == 1 and onednn.serves(x):
+        own = functools.partial(onednn.kernel_gradient, stride=stride, padding=padding)
+        by_kernel = outlined(own) if onednn.gains_by_kernel_gradient(x, kernel) else cpu_kernel_gradient
+        convolve = functools.partial(onednn.convolution, stride=1)
+        by_input = input_gradient(x, kernel, g, stride=stride, padding=padding, convolve=convolve)
+        return by_input, by_kernel(x, kernel, g)
     if _is_depthwise(x, kernel, groups):
         cpu_input_gradient = functools.partial(depthwise.input_gradient, stride=stride, padding=padding)
         cpu_kernel_gradient = functools.partial(depthwise.kernel_gradient, stride=stride, padding=padding)
@@ -175,6 +187,10 @@ def _wide_kernel(kernel: Float[Array | np.ndarray, "kh kw c e"], pixels: int) ->
     return jnp.concatenate(shifted, 3).reshape(rows, wide, pixels * channels, pixels * outputs)
 
 
+def _padded(x, kernel, *, pads):
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_LAYOUT)
+
+
 def input_gradient(
     x: Float[Array, "b h w c"],
     kernel: Float[Array | np.ndarray, "kh kw c e"],
@@ -182,6 +198,7 @@ def input_gradient(
     *,
     stride: int,
     padding: int,
+    convolve: Callable[..., Array] = _padded,
 ) -> Float[Array, "b h w c"]:
     """The gradient of an ungrouped `conv` by its input (of `x` only the shape counts), one phase at a time.
 
@@ -201,7 +218,7 @@ def input_gradient(
             taps.append(slice(first, None, stride))
             pads.append((-shifts[-1], side - out + shifts[0]))
         part = jnp.flip(kernel[tuple(taps)], (0, 1)).swapaxes(2, 3)
-        return lax.conv_general_dilated(g, part, (1, 1), pads, dimension_numbers=_LAYOUT)
+        return convolve(g, part, pads=pads)
 
     phases = [jnp.stack([phase(row, column) for column in range(stride)], 3) for row in range(stride)]
     # [b, h / stride, stride, w / stride, stride, c]

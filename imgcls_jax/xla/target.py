@@ -19,6 +19,8 @@ class Target:
     platform: str = "cpu"
     """Of JAX's names."""
     devices: int = 1
+    onednn: bool = False
+    """Whether convolutions are oneDNN's."""
 
     @property
     def is_gpu(self) -> bool:
@@ -36,9 +38,14 @@ def current() -> Target:
 
 
 @contextlib.contextmanager
-def tracing_for(mesh: jax.sharding.Mesh) -> Iterator[None]:
-    """Within it, trace for the devices of a mesh. Give `jit` a function of its own: it remembers traces."""
-    token = _TARGET.set(Target(mesh.devices.flat[0].platform, mesh.size))
+def tracing_for(mesh: jax.sharding.Mesh, *, onednn: bool = False) -> Iterator[None]:
+    """Within it, trace for the devices of a mesh. Give `jit` a function of its own: it remembers traces.
+
+    Args:
+      mesh: the devices.
+      onednn: whether convolutions are oneDNN's, of which `xla.onednn.missing` tells where they can be.
+    """
+    token = _TARGET.set(Target(mesh.devices.flat[0].platform, mesh.size, onednn))
     try:
         yield
     finally:

@@ -46,6 +46,7 @@ ADDED = {
     "": {
         "metrics": [], "callbacks": [], "evaluators": [], "max_steps": None, "evaluate_every_steps": None,
         "save_every_minutes": None, "log_every_steps": None, "bn_group": None,
+        "cpu_convolutions": "xla",
     },
     "data": {"fold": None, "group_pattern": None},
     "logging": {"predictions": True, "mlflow_experiment": None, "trackio_project": None, "pictures": True},
