@@ -15,7 +15,7 @@ float32, seed 0 came to 94.04 % in 33 min 41 s.
 
 The variants `cpu`, in float32, and `cpu_bf16` have batches of 1,000 and oneDNN's convolutions. On two cores of an AMD
 EPYC (Zen 4, which has AVX512_BF16) `cpu_bf16` came to 94.23, 94.10 and 94.15 % with seeds 0 to 2, 94.16 % in the mean,
-in 14 min 24 s, 15 min 28 s and 15 min 25 s; beside the first and the third, tests ran at a low priority. A step of
+in 14 min 24 s, 15 min 28 s and 15 min 25 s, tests running beside them, mostly at a low priority. A step of
 `cpu` takes 270 images a second there (XLA's convolutions: 191), one of `cpu_bf16` 475, one of the reference's program
 in float32, without its augmentation, 239. Whole runs of `cpu` are not measured; `python -m benchmarks.run P7c` repeats
 them beside the reference.
