@@ -64,11 +64,12 @@ class Experiment:
         self.config, self.dataset, self.mesh = config, dataset, mesh
         own_notes = [*schedules.notes(config.optim.schedule, config.epochs), *_notes(config, dataset)]
         self._init_key, self.step_key = keys(config.seed)
-        self.uses_onednn = config.cpu_convolutions == "onednn" and meshes.platform(mesh) == "cpu"
-        """Whether convolutions of training are oneDNN's."""
-        if self.uses_onednn and (reason := self._no_onednn()):
-            self.uses_onednn = False
+        asked = config.cpu_convolutions == "onednn" and meshes.platform(mesh) == "cpu"
+        reason = onednn.missing(config.precision, mesh.size) if asked else None
+        if reason:
             own_notes.append(f"convolutions are XLA's, not oneDNN's (cpu_convolutions): {reason}")
+        self.uses_onednn = asked and not reason
+        """Whether convolutions of training are oneDNN's."""
         self._outputs = outputs = config.model.output_classes(len(dataset.class_names))
         self.group_batch_norm(meshes.batch_groups(config.bn_group, mesh.size))
         self._abstract = jax.eval_shape(self.model.create, self._init_key)
@@ -91,10 +92,6 @@ class Experiment:
         self.features_of: str | None = None
         """Hash of the weights whose features training begins with; None: it begins with images."""
         self._ahead: tuple[int, Future[jax.stages.Compiled]] | None = None
-
-    def _no_onednn(self) -> str | None:
-        devices = "it serves one device, not several" if self.mesh.size > 1 else None
-        return devices or onednn.missing(self.config.precision)
 
     def group_batch_norm(self, groups: int) -> None:
         """Let BatchNorm normalize the training batch in so many parts, where `Config.bn_group` asks for parts at all;

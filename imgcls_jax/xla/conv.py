@@ -59,8 +59,8 @@ def _output(x, kernel, stride, padding, groups):
     if _is_depthwise(x, kernel, groups):
         taps = functools.partial(depthwise.output, stride=stride, padding=padding)
         return checkpoint_name(lax.platform_dependent(x, kernel, cpu=taps, default=native), CONVOLUTION)
-    if groups == 1 and onednn.serves(x):
-        y = onednn.convolution(x, kernel, stride=stride, pads=((padding, padding),) * 2)
+    if onednn.serves(x, groups):
+        y = onednn.convolution(x, kernel, pads=((padding, padding),) * 2, stride=stride)
         return checkpoint_name(y, CONVOLUTION)
     # A first layer's outputs gain from being wide where its kernel's gradient does not.
     pixels = _pixels(x, kernel, stride, padding, groups, most_outputs=64 if x.shape[3] <= 4 else 48)
@@ -119,11 +119,11 @@ def _backward(stride, padding, groups, residuals, g):
         wide_x = _wide_input(x, kernel, padding, pixels)
         return narrow(kernel_gradient(wide_x, wide_kernel, wide(g), stride=1, padding=0))[0]
 
-    if groups == 1 and onednn.serves(x):
-        own = functools.partial(onednn.kernel_gradient, stride=stride, padding=padding)
+    if onednn.serves(x, groups):
+        pads = _kernel_pads(x, kernel, g, stride, padding)
+        own = functools.partial(onednn.kernel_gradient, pads=pads, stride=stride)
         by_kernel = outlined(own) if onednn.gains_by_kernel_gradient(x, kernel) else cpu_kernel_gradient
-        convolve = functools.partial(onednn.convolution, stride=1)
-        by_input = input_gradient(x, kernel, g, stride=stride, padding=padding, convolve=convolve)
+        by_input = input_gradient(x, kernel, g, stride=stride, padding=padding, convolve=onednn.convolution)
         return by_input, by_kernel(x, kernel, g)
     if _is_depthwise(x, kernel, groups):
         cpu_input_gradient = functools.partial(depthwise.input_gradient, stride=stride, padding=padding)
@@ -239,16 +239,21 @@ def kernel_gradient(
         rows = x[:, ::stride, ::stride].reshape(-1, x.shape[3])
         return lax.dot_general(rows, g.reshape(-1, g.shape[3]), (((0,), (0,)), ((), ())))[None, None]
     # Channels play the batch, the batch plays the channels, and `g` is the kernel, dilated by the stride.
-    pads = [
-        (padding, (out - 1) * stride + window - side - padding)
-        for side, out, window in zip(x.shape[1:3], g.shape[1:3], kernel.shape[:2], strict=True)
-    ]
     out = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),
         g.transpose(1, 2, 0, 3),
         (1, 1),
-        pads,
+        _kernel_pads(x, kernel, g, stride, padding),
         rhs_dilation=(stride, stride),
         dimension_numbers=_LAYOUT,
     )
     return out.transpose(1, 2, 0, 3)
+
+
+def _kernel_pads(x, kernel, g, stride, padding) -> list[tuple[int, int]]:
+    """The zeros before and behind each side of `x`, fewer than none behind it where no window reaches its last pixels,
+    with which `g`, dilated by the stride, meets it in as many places as the kernel has taps."""
+    return [
+        (padding, (out - 1) * stride + window - side - padding)
+        for side, out, window in zip(x.shape[1:3], g.shape[1:3], kernel.shape[:2], strict=True)
+    ]

@@ -34,8 +34,10 @@ _PART = 2**23
 """Bytes of images and of their outputs' gradients that `kernel_gradient` takes at a time."""
 
 
-def missing(precision: str) -> str | None:
-    """Tell what of this machine is not as it must be, in part of a sentence; None if all is."""
+def missing(precision: str, devices: int = 1) -> str | None:
+    """Tell what of a run or of this machine is not as it must be, in part of a sentence; None if all is."""
+    if devices > 1:
+        return "it serves one device, not several"
     if precision not in _FEATURES:
         return f'it does not compute in precision "{precision}"'
     if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -64,17 +66,17 @@ def uncached() -> Iterator[None]:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
 
 
-def serves(x: Float[Array, "b h w c"]) -> bool:
+def serves(x: Float[Array, "b h w c"], groups: int) -> bool:
     """Tell whether convolutions of such images are to be oneDNN's in what is being traced."""
-    return target.current().onednn and x.dtype in (jnp.float32, jnp.bfloat16)
+    return target.current().onednn and groups == 1 and x.dtype in (jnp.float32, jnp.bfloat16)
 
 
 def convolution(
     x: Float[Array, "b h w c"],
     kernel: Float[Array | np.ndarray, "kh kw c e"],
     *,
-    stride: int,
     pads: Sequence[tuple[int, int]],
+    stride: int = 1,
 ) -> Float[Array, "b h2 w2 e"]:
     """A convolution with zeros before and behind each side (fewer than none: pixels cut off)."""
     return _call(x, jnp.asarray(kernel), pads, [stride] * 2, [1] * 2, x.dtype)
@@ -93,8 +95,8 @@ def kernel_gradient(
     kernel: Float[Array | np.ndarray, "kh kw c e"],
     g: Float[Array, "b h2 w2 e"],
     *,
+    pads: Sequence[tuple[int, int]],
     stride: int,
-    padding: int,
 ) -> Float[Array, "kh kw c e"]:
     """The gradient of a convolution by its kernel (of `kernel` only the shape counts).
 
@@ -103,10 +105,6 @@ def kernel_gradient(
     batch at a time, because every tap reads all of it: of 256 images of 15×15 with 64 and 256 channels it is computed
     at 158 in place of 105 GFLOP/s, and of bfloat16 at 396 in place of 278.
     """
-    pads = [
-        (padding, (out - 1) * stride + window - side - padding)
-        for side, out, window in zip(x.shape[1:3], g.shape[1:3], kernel.shape[:2], strict=True)
-    ]
 
     def add(total: Array, part: tuple[Array, ...]) -> tuple[Array, None]:
         image, taps = part[0].transpose(1, 2, 3, 0)[None], part[1].transpose(1, 2, 0, 3)[:, :, None]

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from jax._src import compilation_cache
+from test_conv import native
 
 import imgcls_jax as ic
 from imgcls_jax import config as c
@@ -30,12 +30,6 @@ CASES = [
     (48, 5, 5, 24, 16, 3, 1, 1),  # the kernel's gradient from six parts of the batch
     (13, 5, 5, 24, 16, 2, 1, 0),  # of which no part has the same size as the others
 ]
-
-
-def native(x, kernel, stride, padding):
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), ((padding, padding),) * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
 
 
 @pytest.fixture
