@@ -47,8 +47,11 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Write a JSON file atomically and durably: after a power cut there is the old file or the new one."""
-    partial = path.with_name(f"{path.name}.partial")
+    """Write a JSON file atomically and durably: after a power cut there is the old file or the new one.
+
+    Beside it there may then be .NAME.partial, which the next writing replaces.
+    """
+    partial = path.with_name(f".{path.name}.partial")
     with open(partial, "w", encoding="utf-8") as file:
         file.write(json.dumps(document, indent=1) + "\n")
         file.flush()

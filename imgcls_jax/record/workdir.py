@@ -72,7 +72,8 @@ def _claim(workdir: Path, config: Config) -> list[str]:
                 "or start again by --overwrite, which moves it aside"
             )
         # A run that ended before its first checkpoint, by a mistake in the data settings say, has nothing to lose.
-        for name in ("config.json", "split.npz", "bad_images.csv", "bad_rows.csv"):
+        # Its config.json stays until the new one is in its place: without it this folder would be no run's.
+        for name in ("split.npz", "bad_images.csv", "bad_rows.csv"):
             (workdir / name).unlink(missing_ok=True)
     elif os.path.exists(saved):
         begun, notes = _saved_config(workdir)

@@ -1,6 +1,7 @@
 """A work directory is one run's and one process's."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,49 @@ def test_one_process_does_not_hold_it_twice(tiny_config, tmp_path):
         pytest.raises(UserError, match=f"in use by process {os.getpid()} "),
     ):
         claim(tmp_path / "run", tiny_config(), overwrite=True)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_that_is_killed_while_it_begins_begins_again(tiny_config, tmp_path, monkeypatch):
+    workdir, calls = tmp_path / "run", 0
+
+    def dying(function, moment):
+        def call(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == moment:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return call
+
+    def begin(config, moment):
+        nonlocal calls
+        calls = 0
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", dying(os.fsync, moment))
+            for name in ("mkdir", "replace"):
+                patched.setattr(Path, name, dying(getattr(Path, name), moment))
+            claim(workdir, config)
+
+    for earlier in ((), ("config.json", "environment.json", "split.npz")):  # new; begun and without a checkpoint
+        for moment in range(1, 30):
+            shutil.rmtree(workdir, ignore_errors=True)
+            if earlier:
+                workdir.mkdir()
+                for name in earlier:
+                    (workdir / name).touch()
+            try:
+                begin(tiny_config(), moment)
+            except Killed:
+                claim(workdir, tiny_config(seed=1))
+                assert files.restore(workdir / "config.json") == tiny_config(seed=1)
+            else:
+                break
+        assert moment > 4
 
 
 def test_a_folder_with_logs_is_new_and_one_with_other_files_is_not(tiny_config, tmp_path):
