@@ -50,17 +50,27 @@ MODELS: dict[str, Any] = {
 
 
 def steps(
-    *, model: str, size: int, classes: int, batch: int, steps: int, precision: str, remat: bool = False, **_: Any
+    *,
+    model: str,
+    size: int,
+    classes: int,
+    batch: int,
+    steps: int,
+    precision: str,
+    remat: bool = False,
+    kernels: str | None = None,
+    **_: Any,
 ) -> Iterator[Answer]:
     """Whole training steps on resident images without augmentation; a measurement is an epoch of `steps` steps.
+
+    `kernels` are those of convolutions on a CPU; None: the faster ones.
 
     Yields {"seconds": of one step, "host_bytes", "device_bytes": peaks so far}; first {"parameters", "choice"} after
     a first such epoch.
     """
     settings, arrays = resident_noise(steps * batch, size, classes)
     experiment = dataclasses.replace(config(settings, (), model, batch, precision), remat=remat)
-    trainer = _Trainer(experiment, data.load(settings, arrays=arrays))
-    trainer.epoch()
+    trainer = _fastest(experiment, data.load(settings, arrays=arrays), kernels)
     yield trainer.description()
     while True:
         start = time.perf_counter()
@@ -82,8 +92,7 @@ def epochs(*, model: str, batch: int, images: str, **_: Any) -> Iterator[Answer]
     """
     settings, dataset = cifar10.load(images)
     policy = (c.HorizontalFlip(), c.VerticalFlip(), c.Rotation(15, interpolation="nearest"))
-    trainer = _Trainer(config(settings, policy, model, batch, "fp32"), dataset)
-    trainer.epoch(first=max(trainer.run.steps_per_epoch - 5, 0))
+    trainer = _fastest(config(settings, policy, model, batch, "fp32"), dataset)
     trainer.evaluate()
     yield trainer.description()
     while True:
@@ -211,17 +220,38 @@ def config(
     )
 
 
+def _fastest(experiment: c.Config, dataset: data.Dataset, kernels: str | None = None) -> "_Trainer":
+    """A trainer that has trained some steps, with the kernels that took the least time for as many more."""
+    choices = [kernels] if kernels else ["xla", "onednn"] if jax.default_backend() == "cpu" else ["xla"]
+    tried: dict[str, tuple[float, _Trainer]] = {}
+    for choice in choices:
+        trainer = _Trainer(dataclasses.replace(experiment, cpu_convolutions=choice), dataset)
+        first = max(trainer.run.steps_per_epoch - 8, 0)
+        trainer.epoch(first)
+        if len(choices) == 1:
+            return trainer
+        start = time.perf_counter()
+        trainer.epoch(first)
+        tried[choice] = (time.perf_counter() - start) / (trainer.run.steps_per_epoch - first), trainer
+    fastest = min(tried.values(), key=lambda timed: timed[0])[1]
+    fastest.tried = ", ".join(f"{choice} {1e3 * seconds:.0f} ms" for choice, (seconds, _) in tried.items())
+    return fastest
+
+
 class _Trainer:
     """What `train` does between two checkpoints."""
 
     def __init__(self, config: c.Config, dataset: data.Dataset):
         self.run = Experiment(config, dataset, meshes.make(config.mesh))
         self.run.compile_ahead(0)
+        self.tried = ""
+        """Which kernels were compared, and the times of their steps."""
         # Never entered: there are no checkpoints here.
         self._loop = Run(self.run, Path(), [Recovery(None), Console(silent=True)])
         self._loop.state, self.compiled = self.run.enter_phase(self.run.initial_state(), 0, previous=0)
 
     def epoch(self, first: int = 0) -> None:
+        """Train an epoch from its step `first` on."""
         progress = self._loop.progress
         progress.step_in_epoch = first
         self._loop.enter_epoch()
@@ -238,7 +268,9 @@ class _Trainer:
         return self.run.test(self.run.evaluation_variables(self._loop.state, 0))["top1"]
 
     def description(self) -> Answer:
+        kernels = "onednn" if self.run.uses_onednn else "xla"
+        tried = f"; a step: {self.tried}" if self.tried else ""
         return {
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(self._loop.state.params)),
-            "choice": f"{jax.devices()[0].device_kind}, XLA_FLAGS={RUNTIME.xla_flags or 'unset'}",
+            "choice": f"{jax.devices()[0].device_kind}, XLA_FLAGS={RUNTIME.xla_flags or 'unset'}, {kernels}{tried}",
         }

@@ -9,7 +9,8 @@ stay apart. Both import, compile and warm up first; then they take turns, torch,
 the other works. A round's ratio is of its two neighbouring measurements, and a benchmark's figure the median of its
 rounds. Start-up (P5) and memory (P8) take fresh processes in every round. A round of the speed run (P7) is a whole run
 of either side: first all of the peer's, whose program cannot be made to wait, then all of ours. Before its first round
-the peer tries eager, channels_last and compiled, and keeps the fastest (P5 compiles, as that is what it is about).
+the peer tries eager, channels_last and compiled, and keeps the fastest (P5 compiles, as that is what it is about); on a
+CPU ours tries XLA's convolutions and oneDNN's (P5 and P8 keep XLA's, the default).
 
 P9 and P10 compare with a plain flax step in place of torch, for hardware that is not here (benchmarks/compiled.py):
 their figures are the compilers', so one round is enough and every run gives the same.
@@ -194,7 +195,7 @@ def start_up(options: Options) -> Iterator[Result]:
     cold, warm = Result("P5a"), Result("P5b")
     # Either side may keep the byte code of its modules, as it does unless somebody forbids it.
     byte_code = {"PYTHONDONTWRITEBYTECODE": ""}
-    settings = step_settings("resnet18", 32, 64, options) | {"steps": 1, "variant": "compiled"}
+    settings = step_settings("resnet18", 32, 64, options) | {"steps": 1, "variant": "compiled", "kernels": "xla"}
     for _ in range(options.rounds):
         for side, program in (("torch", "peer:steps"), ("ours", "ours:steps")):
             with tempfile.TemporaryDirectory() as cache:
@@ -248,7 +249,8 @@ def memory(options: Options) -> Iterator[Result]:
     """
     gpu = environment.gpu() is not None
     variant = "compiled" if gpu else "channels_last"
-    settings = step_settings("resnet50", 224, 256 if gpu else 8, options, gpu=gpu) | {"variant": variant}
+    settings = step_settings("resnet50", 224, 256 if gpu else 8, options, gpu=gpu)
+    settings |= {"variant": variant, "kernels": "xla"}
     host = Result("P8", choices={"torch": variant})
     for _ in range(options.rounds):
         for side, program in (("torch", "peer:steps"), ("ours", "ours:steps")):

@@ -22,6 +22,7 @@ from imgcls_jax.doctor.findings import Finding, Subject, check, error, some, war
 from imgcls_jax.evaluation import metrics
 from imgcls_jax.optim import plateau, schedules
 from imgcls_jax.parallel import mesh as meshes
+from imgcls_jax.xla import onednn
 
 _IMAGES, _DRAWS = 16, 8  # on which an operation must show an effect
 _COMPARED = 2000  # images among which nearest ones are sought
@@ -252,12 +253,15 @@ def small_batch_norm(subject: Subject) -> Iterator[Finding]:
 def precision(subject: Subject) -> Iterator[Finding]:
     """Arithmetic that the device does not have."""
     device, wanted = subject.mesh.devices.flat[0], subject.config.precision
+    fix = "--config.precision=bf16, or fp32"
+    if device.platform == "cpu":
+        fix = "--config.precision=fp32"
+        if onednn.missing(wanted, subject.mesh.size) is None:
+            if subject.config.cpu_convolutions == "onednn":
+                return
+            fix += ", or --config.cpu_convolutions=onednn"
     if problem := lacks(device.platform, getattr(device, "compute_capability", None), wanted):
-        yield warning(
-            f"{device.device_kind} {problem}",
-            evidence=f"precision = {wanted} on {device.platform}",
-            fix="--config.precision=fp32" if device.platform == "cpu" else "--config.precision=bf16, or fp32",
-        )
+        yield warning(f"{device.device_kind} {problem}", evidence=f"precision = {wanted} on {device.platform}", fix=fix)
 
 
 def lacks(platform: str, capability: str | None, wanted: str) -> str | None:

@@ -178,6 +178,15 @@ def test_precision_of_this_machine_and_of_others(found):
     assert not config_checks.lacks("tpu", None, "bf16")
 
 
+def test_onednn_computes_in_bfloat16(found, monkeypatch):
+    onednn = dict(cpu_convolutions="onednn", mesh=c.Mesh(devices=1))
+    for reason, fix in (("no kernels", "fp32"), (None, "fp32, or --config.cpu_convolutions=onednn")):
+        monkeypatch.setattr(config_checks.onednn, "missing", lambda precision, devices, reason=reason: reason)
+        (finding,) = found(precision="bf16", mesh=c.Mesh(devices=1))["precision"]
+        assert finding.fix == f"--config.precision={fix}"
+        assert ("precision" in found(precision="bf16", **onednn)) == bool(reason)
+
+
 def test_a_metric_that_cannot_move(found, tiny_config, tiny_arrays, tmp_path):
     (finding,) = found(best=c.Best("top5"))["metric_that_cannot_move"]
     assert finding.level == "error"

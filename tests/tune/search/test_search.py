@@ -205,8 +205,10 @@ def work_and_kill_one(start_worker, folder: Path, trials: int, workers: int, *op
 
 
 @pytest.mark.slow
-def test_a_worker_is_killed(start_worker, tmp_path):
-    work_and_kill_one(start_worker, tmp_path / "search", 5, 2)
+@pytest.mark.parametrize("storage", ["journal", "postgresql"])
+def test_a_worker_is_killed(storage, start_worker, request, tmp_path):
+    options = () if storage == "journal" else ("--storage", request.getfixturevalue("database"))
+    work_and_kill_one(start_worker, tmp_path / "search", 5, 2, *options)
 
 
 @pytest.mark.slow
