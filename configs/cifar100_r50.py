@@ -11,6 +11,10 @@ tensors train, five blocks and the top. Measured with seed 0 on a tenth of the i
 `--config.data.source.train=train[:10%]` and `test[:10%]`), 6 min on two CPU cores that other work shared: 46.9 % of
 1,000 validation images, 44.9 % of 1,000 test images. A linear head on the features of all images has 71.7 %
 (docs/probe.md).
+
+`:lite0_short` is a recipe of our own for three epochs of these tensors: no mixup, a smaller dropout and no BatchNorm in
+the head, one cosine. Measured once on two idle cores of an AMD EPYC (Zen 4), with all 40,000 training images: 73.98 % of the 10,000
+validation images and 74.76 % of the 10,000 test images, after 15 min 31 s at 148 images a second.
 """
 
 import dataclasses
@@ -72,8 +76,8 @@ def get_config(variant: str = "") -> c.Config:
                 epochs=100,
                 best=c.Best("top1"),
             )
-        case "lite0":
-            return dataclasses.replace(
+        case "lite0" | "lite0_short":
+            lite0 = dataclasses.replace(
                 config,
                 name="cifar100_r50_lite0",
                 data=dataclasses.replace(
@@ -96,5 +100,19 @@ def get_config(variant: str = "") -> c.Config:
                 epochs=7,
                 precision="fp32",
             )
+            if variant == "lite0":
+                return lite0
+            schedule = c.Schedule(peak=1e-3, per="step", warmup_epochs=1, warmup_from=0.1, shape=c.Cosine())
+            return dataclasses.replace(
+                lite0,
+                name="cifar100_r50_lite0_short",
+                augment=(c.RandomCrop(), c.HorizontalFlip()),
+                model=c.EfficientNetLite("lite0", head=c.Head(dropout=0.2)),
+                optim=dataclasses.replace(config.optim, schedule=schedule, decay_norm_and_bias=False),
+                epochs=3,
+                best=c.Best("top1"),
+                early_stopping=None,
+                cpu_convolutions="onednn",
+            )
         case _:
-            raise c.UnknownVariant(variant, "as_run", "lite0")
+            raise c.UnknownVariant(variant, "as_run", "lite0", "lite0_short")

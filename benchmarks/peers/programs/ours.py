@@ -45,6 +45,7 @@ def get_config(variant):
         batch_size=128,
         epochs=1,
         precision="fp32",
+        cpu_convolutions="onednn",
         callbacks=(Report(),),  # bench
         seed=0,
     )
