@@ -141,7 +141,7 @@ def folder(*, path: str, batch: int, jpeg_decoding: Any, **_: Any) -> Iterator[A
         yield {"first": first, "second": second, "choice": choice}
 
 
-def speed_run(*, smoke: bool, variant: str) -> Iterator[Answer]:
+def speed_run(*, smoke: bool, variant: str = "") -> Iterator[Answer]:
     """Whole runs of configs/cifar10_speedrun.py in a variant, a seed after the other.
 
     Yields {"seconds": of whitening, training and the test by views, "ahead_seconds": of initial values, upload and

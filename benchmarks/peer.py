@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ def network(name: str, classes: int) -> nn.Module:
 
 
 def steps(
-    *, model: str, size: int, classes: int, batch: int, steps: int, precision: str, variant: str
+    *, model: str, size: int, classes: int, batch: int, steps: int, precision: str, variant: str, **_: Any
 ) -> Iterator[Answer]:
     """See `benchmarks.ours.steps`."""
     rng = np.random.default_rng(0)
