@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from imgcls_jax.xla import allocator
+
 if TYPE_CHECKING:
     from imgcls_jax.training.run import Run
 
@@ -119,6 +121,7 @@ def handled() -> Iterator[Signals]:
 def of_command() -> Iterator[Signals]:
     """Handle signals from the start of a command: for the process's own program only, because a process that does not
     end by itself in time, as within a compiler, is ended."""
+    allocator.keep_freed_memory()  # before the first thread
     with handled() as signals:
         read, write = os.pipe()
         os.set_blocking(write, False)

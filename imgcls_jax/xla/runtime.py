@@ -3,15 +3,14 @@
 Commands call `setup` first. A library user who calls `train` without it loses speed, nothing else.
 """
 
-import ctypes
 import logging
 import os
 import platform
-import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from imgcls_jax.disk.cache import cache_dir
+from imgcls_jax.xla import allocator
 
 # XLA's CPU backend sends convolutions to YNNPACK, whose weight gradients and 1×1 convolutions are slow; this takes
 # convolutions out of it. An unknown flag aborts the process, so it is given only to the jaxlib versions that it was
@@ -56,7 +55,7 @@ def setup(*, several_processes: bool = False) -> Runtime:
     if flags:
         os.environ["XLA_FLAGS"] = flags
 
-    _keep_freed_memory()
+    allocator.keep_freed_memory()
     # Of the libraries' own messages only errors, so that the run's output is the run's.
     logging.getLogger("absl").setLevel(logging.ERROR)
     import jax
@@ -83,21 +82,3 @@ def missing_device() -> str | None:
             f"check the driver, or unset JAX_PLATFORMS{reason}"
         )
     return None
-
-
-def _keep_freed_memory() -> None:
-    """Make glibc keep what is freed for the next allocation, where it is the allocator.
-
-    XLA's CPU backend allocates a step's temporary memory anew for each step. glibc fetches blocks of that size from the
-    kernel and gives them back, so that every step touches all its pages for the first time: 62,000 page faults and a
-    tenth of the time of a CNN's step on 128 images of 32×32, a fifth of SqueezeNet's on 32 of 224×224.
-    """
-    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallopt"):  # musl has none
-        return
-    trim_threshold, mmap_max, arena_max = -1, -4, -8  # malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(arena_max, 1)  # threads' own arenas fetch large blocks from the kernel all the same
